@@ -1,0 +1,42 @@
+namespace BackgroundJobs.Outbox;
+
+// One row as the claim returns it. The lease token is the right to write: every later statement about this attempt carries it.
+internal sealed record ClaimedJob
+{
+    public required Guid Id { get; init; }
+
+    public required string Kind { get; init; }
+
+    // JSON, UTF-8 as it came over the wire: read once, straight into the handler's type.
+    public required byte[] Args { get; init; }
+
+    public required string Queue { get; init; }
+
+    public required short Priority { get; init; }
+
+    public required DateTime RunAt { get; init; }
+
+    public required DateTime CreatedAt { get; init; }
+
+    public string? Headers { get; init; }
+
+    public string? TraceParent { get; init; }
+
+    public required short MaxAttempts { get; init; }
+
+    public required short Failures { get; init; }
+
+    public required short Crashes { get; init; }
+
+    public required int Attempt { get; init; }
+
+    public required Guid LeaseToken { get; init; }
+
+    public required Guid WorkerId { get; init; }
+
+    public required DateTime ClaimedAt { get; init; }
+
+    public string? SavedCursor { get; init; }
+
+    public string? Errors { get; init; }
+}

@@ -1,0 +1,72 @@
+namespace BackgroundJobs.Outbox;
+
+/// <summary>A job that was checked and serialised, ready to be inserted. Made by <see cref="Create{TJob}"/> only.</summary>
+public sealed class NewJob
+{
+    private NewJob()
+    {
+    }
+
+    /// <summary>The job's id.</summary>
+    public Guid Id { get; private init; }
+
+    /// <summary>The job's kind.</summary>
+    public string Kind { get; private init; } = "";
+
+    /// <summary>The arguments, as a JSON object.</summary>
+    public string Args { get; private init; } = "";
+
+    /// <summary>The queue.</summary>
+    public string Queue { get; private init; } = "";
+
+    /// <summary>1 (first) to 4 (last).</summary>
+    public short Priority { get; private init; }
+
+    /// <summary>Not before this moment, UTC; null: see <see cref="Delay"/>.</summary>
+    public DateTime? RunAt { get; private init; }
+
+    /// <summary>Not before this long after the insert; null: at once or at <see cref="RunAt"/>.</summary>
+    public TimeSpan? Delay { get; private init; }
+
+    /// <summary>How often it may fail.</summary>
+    public short MaxAttempts { get; private init; }
+
+    /// <summary>The headers as a JSON object, or null.</summary>
+    public string? Headers { get; private init; }
+
+    /// <summary>The W3C trace context of the enqueuer, or null.</summary>
+    public string? TraceParent { get; private init; }
+
+    /// <summary>Checks and serialises a job.</summary>
+    /// <typeparam name="TJob">The job type.</typeparam>
+    /// <param name="job">The arguments.</param>
+    /// <param name="options">Wishes for this job. Default: those of the kind, then those of the library.</param>
+    /// <param name="outbox">The limits and the JSON options. Default: <see cref="OutboxOptions"/> as it is made.</param>
+    /// <returns>The job, ready to be inserted.</returns>
+    /// <exception cref="InvalidJobException">The job cannot be stored or run as it is; the message says why.</exception>
+    public static NewJob Create<TJob>(TJob job, EnqueueOptions? options = null, OutboxOptions? outbox = null)
+        where TJob : IJob
+    {
+        ArgumentNullException.ThrowIfNull(job);
+        var limits = outbox ?? OutboxOptions.Default;
+        var kind = TJob.Kind;
+        JobName.CheckKind(kind);
+        limits.Registry?.CheckKnown(kind);
+        var wishes = (options ?? EnqueueOptions.None).Over(TJob.Defaults);
+        EnqueueOptionsCheck.Check(kind, wishes);
+
+        return new()
+        {
+            Id = wishes.Id ?? JobId.New(limits.TimeProvider),
+            Kind = kind,
+            Args = JobJson.WriteArgs(job, kind, limits),
+            Queue = wishes.Queue ?? JobDefaults.Queue,
+            Priority = (short)(wishes.Priority ?? JobDefaults.Priority),
+            RunAt = wishes.RunAt?.UtcDateTime,
+            Delay = wishes.Delay,
+            MaxAttempts = (short)(wishes.MaxAttempts ?? JobDefaults.MaxAttempts),
+            Headers = JobJson.WriteHeaders(wishes.Headers, kind),
+            TraceParent = OutboxTelemetry.CurrentTraceParent(),
+        };
+    }
+}
