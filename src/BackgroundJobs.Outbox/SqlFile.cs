@@ -52,7 +52,9 @@ internal sealed partial class SqlFile
 
     // The name was checked (JobName.CheckSchema): letters, digits and _ only. Quoted, because it may be a reserved word.
     private static string WithSchema(string sql, string schema) =>
-        schema == JobDefaults.Schema ? sql : Schema().Replace(sql, match => match.Value.Replace("outbox", $"\"{schema}\"", StringComparison.Ordinal));
+        schema == JobDefaults.Schema ? sql : Schema().Replace(sql, match => match.Value == "outbox_jobs"
+            ? $"{schema}_jobs"
+            : match.Value.Replace("outbox", $"\"{schema}\"", StringComparison.Ordinal));
 
     [GeneratedRegex(@"(?<![@\w])@([a-z_][a-z0-9_]*)")]
     private static partial Regex Parameter();
@@ -60,6 +62,6 @@ internal sealed partial class SqlFile
     [GeneratedRegex(@"^\s*--.*\n?", RegexOptions.Multiline)]
     private static partial Regex Comment();
 
-    [GeneratedRegex(@"\boutbox\.|\bSCHEMA IF NOT EXISTS outbox\b")]
+    [GeneratedRegex(@"\boutbox\.|\bSCHEMA IF NOT EXISTS outbox\b|\boutbox_jobs\b")]
     private static partial Regex Schema();
 }

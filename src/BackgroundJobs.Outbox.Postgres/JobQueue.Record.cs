@@ -1,0 +1,67 @@
+using Npgsql;
+using static BackgroundJobs.Outbox.Postgres.SqlCommands;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+public sealed partial class JobQueue
+{
+    // Returns the ids that were not ours any more: their attempts were fenced off.
+    internal async Task<List<Guid>> FinishAsync(NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare)
+    {
+        List<Guid> lost = [];
+        if (jobs.Count == 0)
+            return lost;
+        await using var command = Sql("finish_jobs").Command(
+            connection,
+            ("ids", Value(Column(jobs, each => each.Job.Id))),
+            ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
+            ("states", Value(Column(jobs, each => each.StateName))),
+            ("history", Value(Column(jobs, each => (short)(each.State == JobState.Completed ? each.History : HistoryPolicy.Keep)))),
+            ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))));
+        if (prepare)
+            await command.PrepareAsync().ConfigureAwait(false);
+        await using var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);
+        while (await reader.ReadAsync().ConfigureAwait(false))
+            lost.Add(reader.GetGuid(0));
+        return lost;
+    }
+
+    // Returns what was given back; who is missing was not ours any more.
+    internal async Task<Dictionary<Guid, JobHint>> RescheduleAsync(NpgsqlConnection connection, IReadOnlyCollection<RescheduledJob> jobs)
+    {
+        Dictionary<Guid, JobHint> given = new(jobs.Count);
+        if (jobs.Count == 0)
+            return given;
+        await using var command = Sql("reschedule_jobs").Command(
+            connection,
+            ("ids", Value(Column(jobs, each => each.Job.Id))),
+            ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
+            ("delays", Value(Column(jobs, each => each.Delay is { } delay ? delay.Ticks / TimeSpan.TicksPerMicrosecond : (long?)null))),
+            ("failed", Value(Column(jobs, each => (short)(each.Failed ? 1 : 0)))),
+            ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
+            ("cursors", Value(Column(jobs, each => each.Cursor))));
+        await using var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);
+        while (await reader.ReadAsync().ConfigureAwait(false))
+            given[reader.GetGuid(0)] = new JobHint(reader.GetString(1), reader.GetDateTime(2));
+        return given;
+    }
+
+    internal async Task SaveCursorsAsync(NpgsqlConnection connection, IReadOnlyCollection<(ClaimedJob Job, string Cursor)> running)
+    {
+        await using var command = Sql("save_cursors").Command(
+            connection,
+            ("ids", Value(Column(running, each => each.Job.Id))),
+            ("lease_tokens", Value(Column(running, each => each.Job.LeaseToken))),
+            ("cursors", Value(Column(running, each => each.Cursor))));
+        await command.ExecuteNonQueryAsync().ConfigureAwait(false);
+    }
+
+    // The completion that a handler's own transaction carries; false: the lease was lost, and the caller must roll back.
+    internal async Task<bool> FinishAsync(NpgsqlTransaction transaction, FinishedJob job, CancellationToken cancellationToken)
+    {
+        var connection = transaction.Connection
+            ?? throw new OutboxException("The transaction that shall complete the job has ended. Complete it before Commit.");
+        cancellationToken.ThrowIfCancellationRequested();
+        return (await FinishAsync(connection, [job], prepare: false).ConfigureAwait(false)).Count == 0;
+    }
+}

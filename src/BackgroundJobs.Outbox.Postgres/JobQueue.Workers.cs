@@ -1,0 +1,94 @@
+using Npgsql;
+using static BackgroundJobs.Outbox.Postgres.SqlCommands;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+public sealed partial class JobQueue
+{
+    // These run on the heartbeat's own thread and connection, synchronously: a thread pool that user code has starved must not cost the lease.
+    internal void Register(NpgsqlConnection connection, WorkerRegistration worker)
+    {
+        using var command = Sql("register_worker").Command(
+            connection,
+            ("worker", Value(worker.Id)),
+            ("name", Value(worker.Name)),
+            ("host", Value(worker.Host)),
+            ("process_id", Value(worker.ProcessId)),
+            ("version", Value(worker.Version)),
+            ("lease", Value(worker.Lease)),
+            ("queues", Value(worker.Queues)),
+            ("kinds", Value(worker.Kinds)));
+        command.ExecuteNonQuery();
+    }
+
+    // Null: the worker was declared dead.
+    internal Beat? Beat(NpgsqlConnection connection, Guid worker, int running, int stuck, bool stopping, string[] queues)
+    {
+        using var command = Sql("beat_worker").Command(
+            connection,
+            ("worker", Value(worker)),
+            ("running", Value(running)),
+            ("stuck", Value(stuck)),
+            ("stopping", Value(stopping)),
+            ("queues", Value(queues)));
+        using var reader = command.ExecuteReader();
+        if (!reader.Read())
+            return null;
+        return new(
+            reader.GetDateTime(0),
+            reader.GetBoolean(1),
+            reader.GetFieldValue<Guid[]>(2),
+            reader.GetBoolean(3),
+            reader.GetFieldValue<string[]>(4),
+            reader.IsDBNull(5) ? null : reader.GetDateTime(5));
+    }
+
+    internal void Unregister(NpgsqlConnection connection, Guid worker)
+    {
+        using var command = Sql("unregister_worker").Command(connection, ("worker", Value(worker)));
+        command.ExecuteNonQuery();
+    }
+
+    // Declares the expired dead and gives their jobs back, in one transaction; returns what was released, per queue.
+    internal List<(JobHint Hint, long Jobs)> Rescue(NpgsqlConnection connection, int maxCrashes)
+    {
+        using var batch = new NpgsqlBatch(connection);
+        batch.BatchCommands.Add(Sql("mark_dead_workers").BatchCommand());
+        batch.BatchCommands.Add(Sql("rescue_jobs").BatchCommand(("max_crashes", Value(maxCrashes))));
+        batch.BatchCommands.Add(Sql("forget_dead_workers").BatchCommand());
+        List<(JobHint, long)> released = [];
+        using var reader = batch.ExecuteReader();
+        do
+        {
+            while (reader.Read())
+                released.Add((new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2)));
+        }
+        while (reader.NextResult());
+
+        return released;
+    }
+
+    internal int FinishCancelled(NpgsqlConnection connection)
+    {
+        using var command = Sql("finish_cancelled_jobs").Command(connection);
+        return command.ExecuteNonQuery();
+    }
+
+    internal async Task<(int Made, int Dropped)> MaintainHistoryAsync(int daysAhead, TimeSpan retention, CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var command = Sql("maintain_history").Command(
+            connection, ("days_ahead", Value(daysAhead)), ("retention", Value(retention)));
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
+        await reader.ReadAsync(cancellationToken).ConfigureAwait(false);
+        return (reader.GetInt32(0), reader.GetInt32(1));
+    }
+
+    // A pooler hands out its own process id; session state (prepared statements, LISTEN) must not be used through it.
+    internal async Task<bool> IsPoolerAsync(CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var command = Sql("detect_pooler").Command(connection);
+        return (int)(await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))! != connection.ProcessID;
+    }
+}

@@ -1,0 +1,56 @@
+-- One heartbeat: prolongs the lease of everything the worker holds, and tells it what it should know. No row: the worker was declared dead.
+-- Invariant: a beat waits for a rescue that has locked its row, and then finds itself dead; it never brings a rescued worker back.
+WITH beat AS (
+    UPDATE outbox.workers
+    SET heartbeat_at = clock_timestamp(),
+        running = @running,
+        stuck = @stuck,
+        stopping = @stopping
+    WHERE id = @worker
+      AND dead_at IS NULL
+    RETURNING id
+)
+SELECT
+    clock_timestamp() AS now,
+    EXISTS (
+        SELECT
+        FROM outbox.workers
+        WHERE heartbeat_at < clock_timestamp() - lease
+          AND id <> @worker
+    ) AS someone_died,
+    ARRAY(
+        SELECT id
+        FROM outbox.jobs
+        WHERE cancel_requested_at IS NOT NULL
+          AND worker_id = @worker
+        LIMIT 1000
+    ) AS cancelled,
+    EXISTS (
+        SELECT
+        FROM outbox.jobs
+        WHERE cancel_requested_at IS NOT NULL
+          AND lease_token IS NULL
+    ) AS cancelled_waits,
+    ARRAY(
+        SELECT DISTINCT queue
+        FROM outbox.jobs
+        WHERE crashes >= 2
+          AND lease_token IS NULL
+          AND queue = ANY (@queues)
+          AND run_at <= now()
+    ) AS suspects,
+    (
+        SELECT min(next.run_at)
+        FROM unnest(@queues) AS queues (name)
+        CROSS JOIN generate_series(1, 4) AS priorities (priority)
+        CROSS JOIN LATERAL (
+            SELECT run_at
+            FROM outbox.jobs
+            WHERE queue = queues.name
+              AND priority = priorities.priority
+              AND run_at > now()
+            ORDER BY run_at
+            LIMIT 1
+        ) AS next
+    ) AS next_due
+FROM beat

@@ -1,0 +1,109 @@
+-- Claims the due jobs of one queue, most urgent priority first, at most @limit. What is claimed belongs to @worker until it is recorded,
+-- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
+-- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
+-- never hides what is due now; @after_* and @until bound the scan, so that it need not walk index entries of jobs long gone; a worker that
+-- was declared dead claims nothing (its row is locked against the rescue until this commits).
+WITH quota AS MATERIALIZED (
+    SELECT CASE WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND paused_at IS NOT NULL) THEN 0 ELSE @limit::integer END AS jobs
+),
+first AS MATERIALIZED (
+    SELECT ctid
+    FROM outbox.jobs
+    WHERE queue = @queue
+      AND priority = 1
+      AND (run_at, id) > ((@after_run_at::timestamptz[])[1], (@after_id::uuid[])[1])
+      AND run_at <= least(now(), (@until::timestamptz[])[1])
+      AND lease_token IS NULL
+      AND cancel_requested_at IS NULL
+      AND (crashes >= 2) = @suspects
+      AND kind = ANY (@kinds)
+    ORDER BY run_at, id
+    LIMIT (SELECT jobs FROM quota)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+second AS MATERIALIZED (
+    SELECT ctid
+    FROM outbox.jobs
+    WHERE queue = @queue
+      AND priority = 2
+      AND (run_at, id) > ((@after_run_at::timestamptz[])[2], (@after_id::uuid[])[2])
+      AND run_at <= least(now(), (@until::timestamptz[])[2])
+      AND lease_token IS NULL
+      AND cancel_requested_at IS NULL
+      AND (crashes >= 2) = @suspects
+      AND kind = ANY (@kinds)
+    ORDER BY run_at, id
+    LIMIT (SELECT jobs - (SELECT count(*) FROM first) FROM quota)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+third AS MATERIALIZED (
+    SELECT ctid
+    FROM outbox.jobs
+    WHERE queue = @queue
+      AND priority = 3
+      AND (run_at, id) > ((@after_run_at::timestamptz[])[3], (@after_id::uuid[])[3])
+      AND run_at <= least(now(), (@until::timestamptz[])[3])
+      AND lease_token IS NULL
+      AND cancel_requested_at IS NULL
+      AND (crashes >= 2) = @suspects
+      AND kind = ANY (@kinds)
+    ORDER BY run_at, id
+    LIMIT (SELECT jobs - (SELECT count(*) FROM first) - (SELECT count(*) FROM second) FROM quota)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+fourth AS MATERIALIZED (
+    SELECT ctid
+    FROM outbox.jobs
+    WHERE queue = @queue
+      AND priority = 4
+      AND (run_at, id) > ((@after_run_at::timestamptz[])[4], (@after_id::uuid[])[4])
+      AND run_at <= least(now(), (@until::timestamptz[])[4])
+      AND lease_token IS NULL
+      AND cancel_requested_at IS NULL
+      AND (crashes >= 2) = @suspects
+      AND kind = ANY (@kinds)
+    ORDER BY run_at, id
+    LIMIT (SELECT jobs - (SELECT count(*) FROM first) - (SELECT count(*) FROM second) - (SELECT count(*) FROM third) FROM quota)
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+due_jobs AS MATERIALIZED (
+    SELECT ctid FROM first
+    UNION ALL
+    SELECT ctid FROM second
+    UNION ALL
+    SELECT ctid FROM third
+    UNION ALL
+    SELECT ctid FROM fourth
+),
+alive AS MATERIALIZED (
+    SELECT id
+    FROM outbox.workers
+    WHERE id = @worker
+      AND dead_at IS NULL
+      AND EXISTS (SELECT FROM due_jobs)
+    FOR KEY SHARE
+)
+UPDATE outbox.jobs AS job
+SET attempt = attempt + 1,
+    lease_token = @lease_token,
+    worker_id = alive.id,
+    claimed_at = clock_timestamp()
+FROM alive
+WHERE job.ctid = ANY (ARRAY(SELECT ctid FROM due_jobs))
+RETURNING
+    job.id,
+    job.kind,
+    job.args,
+    job.queue,
+    job.priority,
+    job.run_at,
+    job.created_at,
+    job.headers::text,
+    job.traceparent,
+    job.max_attempts,
+    job.failures,
+    job.crashes,
+    job.attempt,
+    job.claimed_at,
+    job.saved_cursor::text,
+    job.errors::text

@@ -1,0 +1,42 @@
+-- Ends jobs that wait although a cancel was asked for: it came while they ran, and they were given back before the handler heard of it.
+WITH removed AS (
+    DELETE FROM outbox.jobs AS job
+    WHERE cancel_requested_at IS NOT NULL
+      AND lease_token IS NULL
+    RETURNING
+        job.id,
+        job.run_at,
+        job.created_at,
+        job.attempt,
+        job.priority,
+        job.max_attempts,
+        job.failures,
+        job.crashes,
+        job.queue,
+        job.kind,
+        job.args,
+        job.headers,
+        job.traceparent,
+        job.errors
+)
+INSERT INTO outbox.job_history (
+    id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
+    state, queue, kind, args, headers, traceparent, errors)
+SELECT
+    id,
+    clock_timestamp(),
+    run_at,
+    created_at,
+    attempt,
+    priority,
+    max_attempts,
+    failures,
+    crashes,
+    'cancelled',
+    queue,
+    kind,
+    args,
+    headers,
+    traceparent,
+    errors
+FROM removed
