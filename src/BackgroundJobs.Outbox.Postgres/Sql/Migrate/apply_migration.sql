@@ -1,0 +1,17 @@
+-- Applies one migration unless the database has it, whoever else comes at the same time: the lock is held until the transaction ends.
+-- A template, because DO takes no parameters: @version, @name, @breaking and @body are put in when it is read.
+DO $guard$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended('outbox.migrations', 0));
+    IF to_regclass('outbox.migrations') IS NOT NULL THEN
+        IF EXISTS (SELECT FROM outbox.migrations WHERE version = @version) THEN
+            RETURN;
+        END IF;
+    END IF;
+    EXECUTE $body$
+@body
+$body$;
+    INSERT INTO outbox.migrations (version, name, breaking)
+    VALUES (@version, '@name', @breaking);
+END
+$guard$;
