@@ -1,9 +1,10 @@
 namespace BackgroundJobs.Outbox.Worker;
 
 // One run of one job in this process: its token, why it was cancelled, and who may say how it ended (exactly one does).
+#pragma warning disable CA1001 // The token source has neither timer nor wait handle: nothing to dispose, and a late Cancel is harmless.
 internal sealed class Attempt(ClaimedJob job, JobRegistration registration, long startedAt)
 {
-    // Has neither timer nor wait handle, so there is nothing to dispose, and a late Cancel is harmless.
+#pragma warning restore CA1001
     private readonly CancellationTokenSource source = new();
     private int reason;
     private int ended;

@@ -104,7 +104,7 @@ internal sealed class OutboxWorkerService(
 
     private async Task BuildAsync(JobQueue queue, NpgsqlDataSource connections, string[] kinds, CancellationToken cancellationToken)
     {
-        await queue.CheckSchemaAsync(cancellationToken).ConfigureAwait(false);
+        await new Migrator(connections, outbox).CheckAsync(cancellationToken).ConfigureAwait(false);
         var pooler = await queue.IsPoolerAsync(cancellationToken).ConfigureAwait(false);
         var direct = !options.Listen ? null
             : options.DirectConnectionString is { } other ? Connections(other)

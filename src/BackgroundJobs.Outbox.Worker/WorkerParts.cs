@@ -6,7 +6,7 @@ using BackgroundJobs.Outbox.Postgres;
 namespace BackgroundJobs.Outbox.Worker;
 
 // The running parts of one worker, wired: who hears whom.
-internal sealed class WorkerParts
+internal sealed class WorkerParts : IDisposable
 {
     private readonly CancellationTokenSource recordEnd = new();
     private Task record = Task.CompletedTask;
@@ -53,7 +53,7 @@ internal sealed class WorkerParts
         var loop = new WorkerLoop(queue, connections, lease, outcomes, queues, registration.Kinds, options, prepare, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
         var parts = new WorkerParts(lease, outcomes, running, queues);
-        disposables.AddRange([parts.recordEnd, outcomes, lease, loop, maintenance]);
+        disposables.AddRange([parts, outcomes, lease, loop, maintenance]);
 
         running.GivenUp += runner.GiveUp;
         outcomes.Flushed += loop.Wake;
@@ -104,6 +104,8 @@ internal sealed class WorkerParts
     }
 
     public Task OthersAsync() => others;
+
+    public void Dispose() => recordEnd.Dispose();
 
     private static Task Listen(
         NpgsqlDataSource direct, JobQueue queue, WorkerLoop loop, WorkerLease lease, TimeProvider time, ILogger logger, CancellationToken stopping)
