@@ -110,7 +110,10 @@ public sealed partial class JobQueue
         await notify.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
     }
 
-    internal SqlFile Sql(string name) => SqlFile.Read(typeof(JobQueue).Assembly, $"sql/{name}.sql", options.Schema);
+    internal SqlFile Sql(string name) => Sql(name, options);
+
+    private static SqlFile Sql(string name, OutboxOptions options) =>
+        SqlFile.Read(typeof(JobQueue).Assembly, $"sql/{name}.sql", options.Schema);
 
     private async Task<List<JobHint>> InsertAsync(
         NpgsqlConnection connection, NpgsqlTransaction? transaction, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)

@@ -1,5 +1,5 @@
 -- Applies one migration unless the database has it, whoever else comes at the same time: the lock is held until the transaction ends.
--- A template, because DO takes no parameters: @version, @name, @breaking and @body are put in when it is read.
+-- A template, because DO takes no parameters: the version, the name and the body are put in when it is read.
 DO $guard$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('outbox.migrations', 0));
