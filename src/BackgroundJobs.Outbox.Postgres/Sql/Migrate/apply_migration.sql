@@ -3,7 +3,13 @@
 DO $guard$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended('outbox.migrations', 0));
-    IF to_regclass('outbox.migrations') IS NOT NULL THEN
+    -- Not to_regclass: see has_migrations.sql.
+    IF EXISTS (
+        SELECT
+        FROM pg_catalog.pg_class AS class
+        JOIN pg_catalog.pg_namespace AS namespace ON namespace.oid = class.relnamespace
+        WHERE ARRAY[namespace.nspname::text, class.relname::text] = parse_ident('outbox.migrations')
+    ) THEN
         IF EXISTS (SELECT FROM outbox.migrations WHERE version = @version) THEN
             RETURN;
         END IF;
