@@ -1,0 +1,19 @@
+namespace BackgroundJobs.Outbox.Testing;
+
+// PostgreSQL's programs on this machine.
+internal static class InstalledPostgres
+{
+    private static readonly string[] needed = ["initdb", "pg_ctl", "postgres"];
+
+    public static async Task<RunningPostgres> StartAsync(PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
+    {
+        var bin = places.Path.Concat(places.BinFolders.SelectMany(folders => folders.NewestFirst()))
+            .FirstOrDefault(folder => needed.All(name => File.Exists(Program(folder, name))))
+            ?? throw new PostgresServerException(
+                $"no folder with {string.Join(", ", needed)} on PATH or under {string.Join(", ", places.BinFolders.Select(folders => folders.Parent))}");
+        var cluster = await PostgresCluster.StartAsync(bin, options, places, cancellationToken).ConfigureAwait(false);
+        return new RunningPostgres(PostgresSource.Installed, $"installed in {bin}", cluster.ConnectionString, cluster);
+    }
+
+    public static string Program(string bin, string name) => Path.Combine(bin, OperatingSystem.IsWindows() ? name + ".exe" : name);
+}
