@@ -6,13 +6,16 @@ namespace BackgroundJobs.Outbox.Testing;
 // Makes and drops databases over one pool of administrator's connections.
 internal sealed class DatabaseMaker(string connectionString) : IAsyncDisposable
 {
-    private static readonly TimeSpan templateWait = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan templateRetry = TimeSpan.FromMilliseconds(50);
 
-    private readonly NpgsqlDataSource admin = NpgsqlDataSource.Create(connectionString);
+    // With the detail, which says how many sessions keep a template busy.
+    private readonly NpgsqlDataSource admin =
+        NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(connectionString) { IncludeErrorDetail = true });
     private readonly ConcurrentDictionary<string, bool> made = new(StringComparer.Ordinal);
     // Two copies of one template at a time can refuse each other, and gain nothing: the disk is the same.
     private readonly SemaphoreSlim oneAtATime = new(1, 1);
+
+    public TimeSpan TemplateWait { get; init; } = TimeSpan.FromSeconds(10);
 
     public async Task<string> CreateAsync(string? template, CancellationToken cancellationToken)
     {
@@ -64,7 +67,7 @@ internal sealed class DatabaseMaker(string connectionString) : IAsyncDisposable
             }
             catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.ObjectInUse)
             {
-                if (TimeProvider.System.GetElapsedTime(started) > templateWait)
+                if (TimeProvider.System.GetElapsedTime(started) > TemplateWait)
                 {
                     throw new PostgresServerException(
                         $"The template database '{NameIn(template ?? "template1")}' cannot be copied: {e.Detail ?? e.MessageText} " +

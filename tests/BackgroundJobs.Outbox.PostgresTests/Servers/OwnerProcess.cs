@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using BackgroundJobs.Outbox.TestOwner;
 
 namespace BackgroundJobs.Outbox.PostgresTests;
 
@@ -17,13 +16,13 @@ internal sealed class OwnerProcess : IAsyncDisposable
 
     public string ConnectionString { get; }
 
+    public int Id => process.Id;
+
     // In a session of its own, as a terminal gives it: then a signal to its group reaches it and what it started, but not us.
     public static async Task<OwnerProcess> StartAsync(string mode, bool ownGroup = false)
     {
-        var owner = typeof(Owner).Assembly.Location;
-        var start = ownGroup
-            ? new ProcessStartInfo("setsid", [Environment.ProcessPath!.EndsWith("dotnet", StringComparison.Ordinal) ? Environment.ProcessPath : "dotnet", owner, mode])
-            : new ProcessStartInfo("dotnet", [owner, mode]);
+        string[] command = ["dotnet", Path.Combine(AppContext.BaseDirectory, "BackgroundJobs.Outbox.TestOwner.dll"), mode];
+        var start = ownGroup ? new ProcessStartInfo("setsid", command) : new ProcessStartInfo(command[0], command[1..]);
         start.RedirectStandardInput = true;
         start.RedirectStandardOutput = true;
         // A server of its own, also when the tests were given one.
@@ -40,10 +39,10 @@ internal sealed class OwnerProcess : IAsyncDisposable
 
     public void CloseInput() => process.StandardInput.Close();
 
-    public async Task SignalAsync(string signal, bool group = false)
+    // To a process, or by the negative number of its leader to a group.
+    public static async Task SignalAsync(string signal, int id)
     {
-        var id = (group ? "-" : "") + process.Id.ToString(CultureInfo.InvariantCulture);
-        using var kill = Process.Start(new ProcessStartInfo("sh", ["-c", $"kill -{signal} -- {id}"]))!;
+        using var kill = Process.Start(new ProcessStartInfo("sh", ["-c", string.Create(CultureInfo.InvariantCulture, $"kill -s {signal} -- {id}")]))!;
         await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
         Assert.Equal(0, kill.ExitCode);
     }
