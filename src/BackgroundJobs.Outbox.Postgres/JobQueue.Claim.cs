@@ -18,7 +18,6 @@ public sealed partial class JobQueue
                 ("limit", Value(request.Limit)),
                 ("after_run_at", Value(request.AfterRunAt, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)),
                 ("after_id", Value(request.AfterId)),
-                ("until", Value(request.Until, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)),
                 ("suspects", Value(request.Suspects)),
                 ("kinds", Value(request.Kinds)),
                 ("worker", Value(request.WorkerId)),

@@ -6,12 +6,16 @@ namespace BackgroundJobs.Outbox.Postgres;
 public sealed partial class JobQueue
 {
     // Returns the ids that were not ours any more: their attempts were fenced off.
-    internal async Task<List<Guid>> FinishAsync(NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare)
+    internal Task<List<Guid>> FinishAsync(NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare) =>
+        FinishAsync(options, connection, jobs, prepare);
+
+    internal static async Task<List<Guid>> FinishAsync(
+        OutboxOptions options, NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare)
     {
         List<Guid> lost = [];
         if (jobs.Count == 0)
             return lost;
-        await using var command = Sql("finish_jobs").Command(
+        await using var command = Sql("finish_jobs", options).Command(
             connection,
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
@@ -54,14 +58,5 @@ public sealed partial class JobQueue
             ("lease_tokens", Value(Column(running, each => each.Job.LeaseToken))),
             ("cursors", Value(Column(running, each => each.Cursor))));
         await command.ExecuteNonQueryAsync().ConfigureAwait(false);
-    }
-
-    // The completion that a handler's own transaction carries; false: the lease was lost, and the caller must roll back.
-    internal async Task<bool> FinishAsync(NpgsqlTransaction transaction, FinishedJob job, CancellationToken cancellationToken)
-    {
-        var connection = transaction.Connection
-            ?? throw new OutboxException("The transaction that shall complete the job has ended. Complete it before Commit.");
-        cancellationToken.ThrowIfCancellationRequested();
-        return (await FinishAsync(connection, [job], prepare: false).ConfigureAwait(false)).Count == 0;
     }
 }

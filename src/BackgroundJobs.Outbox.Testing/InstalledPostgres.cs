@@ -11,7 +11,7 @@ internal static class InstalledPostgres
             ?? throw new PostgresServerException(
                 $"no folder with {string.Join(", ", needed)} on PATH or under {string.Join(", ", places.BinFolders.Select(folders => folders.Parent))}");
         var cluster = await PostgresCluster.StartAsync(bin, options, places, cancellationToken).ConfigureAwait(false);
-        return new RunningPostgres(PostgresSource.Installed, $"installed in {bin}", cluster.ConnectionString, cluster);
+        return new RunningPostgres(PostgresWay.Installed, $"installed in {bin}", cluster.ConnectionString, cluster);
     }
 
     public static string? FindBin(SearchPlaces places) =>

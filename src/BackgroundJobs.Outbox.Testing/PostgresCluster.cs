@@ -38,7 +38,7 @@ internal sealed class PostgresCluster : IAsyncDisposable
         var user = await ServerUser.FindAsync(places, cancellationToken).ConfigureAwait(false);
         var folder = ClusterFolder.Create(places.CacheFolder, user.Command(InstalledPostgres.Program(bin, "pg_ctl")));
         var cluster = new PostgresCluster(folder, user, bin);
-        using var timeout = new CancellationTokenSource(options.Timeout, TimeProvider.System);
+        using var timeout = new CancellationTokenSource(options.StartTimeout, TimeProvider.System);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         try
         {
@@ -49,7 +49,7 @@ internal sealed class PostgresCluster : IAsyncDisposable
         {
             await folder.DisposeAsync().ConfigureAwait(false);
             if (e is OperationCanceledException && !cancellationToken.IsCancellationRequested)
-                throw new PostgresServerException($"PostgreSQL in {bin} was not up within {options.Timeout.TotalSeconds:0.#} s (PostgresServerOptions.Timeout).", e);
+                throw new PostgresServerException($"PostgreSQL in {bin} was not up within {options.StartTimeout.TotalSeconds:0.#} s (PostgresServerOptions.StartTimeout).", e);
             throw;
         }
 
@@ -95,7 +95,7 @@ internal sealed class PostgresCluster : IAsyncDisposable
             var start = await ProgramRun.ToEndAsync(
                 user.Command(
                     InstalledPostgres.Program(bin, "pg_ctl"), "-D", folder.Data, "-l", log, "-s", "-w",
-                    "-t", Math.Ceiling(options.Timeout.TotalSeconds).ToString(CultureInfo.InvariantCulture), "-o", $"-p {port}", "start"),
+                    "-t", Math.Ceiling(options.StartTimeout.TotalSeconds).ToString(CultureInfo.InvariantCulture), "-o", $"-p {port}", "start"),
                 cancellationToken,
                 capture: !OperatingSystem.IsWindows()).ConfigureAwait(false);
             if (start.ExitCode == 0)
@@ -128,5 +128,6 @@ internal sealed class PostgresCluster : IAsyncDisposable
         Database = "postgres",
         SslMode = SslMode.Disable,
         GssEncryptionMode = GssEncryptionMode.Disable,
+        IncludeErrorDetail = true,
     }.ConnectionString;
 }

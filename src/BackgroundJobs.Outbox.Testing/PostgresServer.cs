@@ -23,7 +23,10 @@ public sealed class PostgresServer : IAsyncDisposable
     public string ConnectionString => running.ConnectionString;
 
     /// <summary>Which way the server was got.</summary>
-    public PostgresSource Source => running.Source;
+    public PostgresWay Way => running.Way;
+
+    /// <summary>Where it comes from, for people: "installed in /usr/lib/postgresql/15/bin".</summary>
+    public string Source => running.Source;
 
     /// <summary>The server's version, e.g. 18.4.</summary>
     public Version Version { get; }
@@ -39,7 +42,7 @@ public sealed class PostgresServer : IAsyncDisposable
     internal static async Task<PostgresServer> StartAsync(PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
     {
         ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxConnections, 1);
-        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.Timeout, TimeSpan.Zero);
+        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.StartTimeout, TimeSpan.Zero);
 
         var running = await PostgresSearch.RunAsync(options, places, cancellationToken).ConfigureAwait(false);
         try
@@ -52,7 +55,7 @@ public sealed class PostgresServer : IAsyncDisposable
         {
             await running.DisposeAsync().ConfigureAwait(false);
             if (e is NpgsqlException)
-                throw new PostgresServerException($"PostgreSQL ({running.Description}) does not answer: {e.Message} Check the connection and that the server runs.", e);
+                throw new PostgresServerException($"PostgreSQL ({running.Source}) does not answer: {e.Message} Check the connection and that the server runs.", e);
             throw;
         }
     }
@@ -78,7 +81,7 @@ public sealed class PostgresServer : IAsyncDisposable
     {
         try
         {
-            if (Source == PostgresSource.Given)
+            if (Way == PostgresWay.Given)
                 await databases.DropAllAsync().ConfigureAwait(false);
         }
         finally
@@ -90,5 +93,5 @@ public sealed class PostgresServer : IAsyncDisposable
 
     /// <summary>Version and origin in words, e.g. "PostgreSQL 15.18, installed in /usr/lib/postgresql/15/bin".</summary>
     /// <returns>The sentence.</returns>
-    public override string ToString() => $"PostgreSQL {Version}, {running.Description}";
+    public override string ToString() => $"PostgreSQL {Version}, {Source}";
 }

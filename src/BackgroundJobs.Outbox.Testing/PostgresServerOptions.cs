@@ -16,10 +16,10 @@ public sealed class PostgresServerOptions
     /// How long making and starting the server may take, not counting the one download of the embedded one. Default 60 seconds:
     /// 2 are usual, but a build machine that compiles at the same time is slow.
     /// </summary>
-    public TimeSpan Timeout { get; set; } = TimeSpan.FromSeconds(60);
+    public TimeSpan StartTimeout { get; set; } = TimeSpan.FromSeconds(60);
 
     /// <summary>The one way to get a server. Default null: the environment variable <c>OUTBOX_POSTGRES</c>, else all ways in order.</summary>
-    public PostgresSource? Source { get; set; }
+    public PostgresWay? Way { get; set; }
 
     /// <summary>Further server settings by name, as in postgresql.conf, e.g. <c>["log_statement"] = "all"</c>. They win over the above.</summary>
     public IDictionary<string, string> Settings { get; } = new Dictionary<string, string>(StringComparer.OrdinalIgnoreCase);

@@ -12,6 +12,9 @@ internal static class PostgresSettings
     public static IEnumerable<KeyValuePair<string, string>> Of(PostgresServerOptions options)
     {
         yield return new("max_connections", options.MaxConnections.ToString(CultureInfo.InvariantCulture));
+        // No checkpoint in the middle of what somebody measures or waits for.
+        yield return new("shared_buffers", "256MB");
+        yield return new("max_wal_size", "2GB");
         if (!options.Durable)
         {
             yield return new("fsync", "off");

@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.Testing;
 using Npgsql;
 
@@ -11,7 +12,7 @@ public sealed class DatabaseTests
     [Fact]
     public async Task Copies_of_a_template_have_its_content_and_do_not_see_each_other()
     {
-        var server = await TestServer.RunningAsync();
+        var server = await TestServer.GetAsync();
         var template = await TemplateAsync(server);
         var databases = await Task.WhenAll(Enumerable.Range(0, 8).Select(_ => server.CreateDatabaseAsync(template, Cancellation)));
         foreach (var database in databases)
@@ -28,7 +29,7 @@ public sealed class DatabaseTests
     [Fact]
     public async Task A_template_that_somebody_leaves_a_moment_later_is_waited_for()
     {
-        var server = await TestServer.RunningAsync();
+        var server = await TestServer.GetAsync();
         var template = await TemplateAsync(server);
         await using var source = NpgsqlDataSource.Create(template);
         var connection = await source.OpenConnectionAsync(Cancellation);
@@ -45,7 +46,7 @@ public sealed class DatabaseTests
     [Fact]
     public async Task A_template_that_somebody_holds_is_an_error_that_says_what_to_do()
     {
-        var server = await TestServer.RunningAsync();
+        var server = await TestServer.GetAsync();
         var template = await TemplateAsync(server);
         await using var maker = new DatabaseMaker(server.ConnectionString) { TemplateWait = TimeSpan.FromSeconds(1) };
         await using var source = NpgsqlDataSource.Create(template);
@@ -61,7 +62,7 @@ public sealed class DatabaseTests
     [Fact]
     public async Task A_database_is_dropped_with_the_sessions_in_it_by_name_too_and_twice()
     {
-        var server = await TestServer.RunningAsync();
+        var server = await TestServer.GetAsync();
         var database = await server.CreateDatabaseAsync(cancellationToken: Cancellation);
         await using var source = NpgsqlDataSource.Create(database);
         await using var connection = await source.OpenConnectionAsync(Cancellation);
@@ -76,10 +77,10 @@ public sealed class DatabaseTests
     [Fact]
     public async Task A_test_database_is_gone_when_it_is_disposed()
     {
-        var database = await TestDatabase.CreateAsync();
+        var database = await ScratchDatabase.EmptyAsync();
         await database.ExecuteAsync("CREATE TABLE servers (id int)");
-        await database.ExecuteAsync("INSERT INTO servers VALUES (@id)", new { id = 7 });
-        Assert.Equal(7, await database.ScalarAsync<int>("SELECT id FROM servers WHERE id = @id", new { id = 7 }));
+        await database.ExecuteAsync("INSERT INTO servers VALUES (7)");
+        Assert.Equal(7, await database.ScalarAsync<int>("SELECT id FROM servers"));
 
         await database.DisposeAsync();
 

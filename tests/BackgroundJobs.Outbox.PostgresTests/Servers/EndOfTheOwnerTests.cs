@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.Testing;
 using Npgsql;
 
@@ -30,7 +31,7 @@ public sealed class EndOfTheOwnerTests
 
         await server.DisposeAsync();
 
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Fact]
@@ -43,7 +44,7 @@ public sealed class EndOfTheOwnerTests
 
         await server.DisposeAsync();
 
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Fact]
@@ -56,7 +57,7 @@ public sealed class EndOfTheOwnerTests
         owner.Kill();
 
         await owner.ExitAsync();
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Fact]
@@ -68,7 +69,7 @@ public sealed class EndOfTheOwnerTests
         owner.Kill(entireTree: true);
 
         await owner.ExitAsync();
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Theory]
@@ -84,7 +85,7 @@ public sealed class EndOfTheOwnerTests
         await OwnerProcess.SignalAsync(signal, owner.Id);
 
         Assert.Equal(exitCode, await owner.ExitAsync());
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Fact]
@@ -96,7 +97,7 @@ public sealed class EndOfTheOwnerTests
         owner.CloseInput();
 
         Assert.Equal(0, await owner.ExitAsync());
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Fact]
@@ -112,7 +113,7 @@ public sealed class EndOfTheOwnerTests
 
         Assert.Equal("still there", await owner.ReadLineAsync());
         Assert.Equal(0, await owner.ExitAsync());
-        await Eventually.TrueAsync(() => traces.Gone);
+        await Eventually.TrueAsync(() => traces.Gone, "the server, its folder and its watchdog are gone");
     }
 
     [Fact]
@@ -146,7 +147,7 @@ public sealed class EndOfTheOwnerTests
     public async Task A_start_that_is_given_up_leaves_nothing()
     {
         var cache = Directory.CreateTempSubdirectory("outbox-cache-");
-        var options = new PostgresServerOptions { Timeout = TimeSpan.FromMilliseconds(300), Source = PostgresSource.Installed };
+        var options = new PostgresServerOptions { StartTimeout = TimeSpan.FromMilliseconds(300), Way = PostgresWay.Installed };
         Assert.SkipUnless(InstalledPostgres.FindBin(SearchPlaces.OfThisProcess()) is not null, "This machine has no PostgreSQL programs to start slowly.");
 
         var e = await Assert.ThrowsAsync<PostgresServerException>(

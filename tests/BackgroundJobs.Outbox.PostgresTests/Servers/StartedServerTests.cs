@@ -35,7 +35,7 @@ public sealed class StartedServerTests
     [Fact]
     public async Task A_setting_that_the_server_refuses_is_in_the_error()
     {
-        var options = new PostgresServerOptions { Source = PostgresSource.Installed, Settings = { ["no_such_setting"] = "1" } };
+        var options = new PostgresServerOptions { Way = PostgresWay.Installed, Settings = { ["no_such_setting"] = "1" } };
 
         var e = await Assert.ThrowsAsync<PostgresServerException>(() => PostgresServer.StartAsync(options, here, Cancellation));
 
@@ -47,7 +47,7 @@ public sealed class StartedServerTests
     [InlineData(200, 0)]
     public async Task Options_out_of_range_are_refused(int maxConnections, int seconds)
     {
-        var options = new PostgresServerOptions { MaxConnections = maxConnections, Timeout = TimeSpan.FromSeconds(seconds) };
+        var options = new PostgresServerOptions { MaxConnections = maxConnections, StartTimeout = TimeSpan.FromSeconds(seconds) };
 
         await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => PostgresServer.StartAsync(options, here, Cancellation));
     }
@@ -94,7 +94,7 @@ public sealed class StartedServerTests
         var user = await ServerUser.FindAsync(places, Cancellation);
         Assert.Equal(by, Path.GetFileName(user.Switch[0]));
 
-        await using var server = await PostgresServer.StartAsync(new PostgresServerOptions { Source = PostgresSource.Installed }, places, Cancellation);
+        await using var server = await PostgresServer.StartAsync(new PostgresServerOptions { Way = PostgresWay.Installed }, places, Cancellation);
 
         var traces = await ServerTraces.OfAsync(server.ConnectionString);
         var status = await File.ReadAllLinesAsync($"/proc/{traces.Postmaster}/status", Cancellation);

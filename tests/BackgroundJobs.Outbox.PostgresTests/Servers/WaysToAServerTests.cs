@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.Testing;
 using Npgsql;
 
@@ -16,10 +17,10 @@ public sealed class WaysToAServerTests
     [Fact]
     public async Task A_given_server_is_used_before_all_others_and_goes_on_after_dispose()
     {
-        var owner = await TestServer.RunningAsync();
+        var owner = await TestServer.GetAsync();
         var server = await StartAsync(here with { Connection = owner.ConnectionString });
         var database = await server.CreateDatabaseAsync(cancellationToken: Cancellation);
-        Assert.Equal(PostgresSource.Given, server.Source);
+        Assert.Equal(PostgresWay.Given, server.Way);
         Assert.Equal(owner.Version, server.Version);
         Assert.True(await ExistsAsync(owner.ConnectionString, database));
 
@@ -42,7 +43,7 @@ public sealed class WaysToAServerTests
         SkipWithoutInstalled();
         await using var server = await StartAsync(here with { Forced = "installed" });
 
-        Assert.Equal(PostgresSource.Installed, server.Source);
+        Assert.Equal(PostgresWay.Installed, server.Way);
         Assert.StartsWith($"PostgreSQL {server.Version}, installed in ", server.ToString(), StringComparison.Ordinal);
         Assert.Equal(1, await ScalarAsync<int>(server.ConnectionString, "SELECT 1"));
     }
@@ -53,7 +54,7 @@ public sealed class WaysToAServerTests
         SkipWithoutInstalled();
         await using var server = await StartAsync(here);
 
-        Assert.Equal(PostgresSource.Installed, server.Source);
+        Assert.Equal(PostgresWay.Installed, server.Way);
     }
 
     [Fact]
@@ -62,7 +63,7 @@ public sealed class WaysToAServerTests
         SkipWithoutInstalled();
         await using var server = await StartAsync(here with { Connection = "Host=nowhere.invalid", Forced = "installed" });
 
-        Assert.Equal(PostgresSource.Installed, server.Source);
+        Assert.Equal(PostgresWay.Installed, server.Way);
     }
 
     [Fact]
@@ -78,7 +79,7 @@ public sealed class WaysToAServerTests
             places = places with { Path = [.. places.Path.Where(folder => !File.Exists(Path.Combine(folder, "initdb")))] };
             await using (var fetched = await StartAsync(places))
             {
-                Assert.Equal(PostgresSource.Embedded, fetched.Source);
+                Assert.Equal(PostgresWay.Embedded, fetched.Way);
                 Assert.Equal(new Version(18, 4), fetched.Version);
             }
 
@@ -133,7 +134,7 @@ public sealed class WaysToAServerTests
         Assert.SkipUnless(File.Exists("/var/run/docker.sock") || here.DockerHost is not null, "This machine has no Docker engine.");
         await using var server = await StartAsync(here with { Forced = "docker" });
 
-        Assert.Equal(PostgresSource.Docker, server.Source);
+        Assert.Equal(PostgresWay.Docker, server.Way);
         Assert.Equal(1, await ScalarAsync<int>(server.ConnectionString, "SELECT 1"));
     }
 
@@ -166,7 +167,7 @@ public sealed class WaysToAServerTests
     public async Task Source_given_in_code_needs_the_connection_string()
     {
         var e = await Assert.ThrowsAsync<PostgresServerException>(
-            () => PostgresServer.StartAsync(new PostgresServerOptions { Source = PostgresSource.Given }, here, Cancellation));
+            () => PostgresServer.StartAsync(new PostgresServerOptions { Way = PostgresWay.Given }, here, Cancellation));
 
         Assert.Contains("OUTBOX_CONNECTION is not set", e.Message, StringComparison.Ordinal);
     }

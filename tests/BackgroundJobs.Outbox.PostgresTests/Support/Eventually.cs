@@ -1,26 +1,18 @@
-using System.Runtime.CompilerServices;
+namespace BackgroundJobs.Outbox.PostgresTests.Support;
 
-namespace BackgroundJobs.Outbox.PostgresTests;
-
-// Waits for something that another process, or the server, is about to do, and that nobody announces.
-public static class Eventually
+// Waits for a fact, never for a time.
+internal static class Eventually
 {
-    private static readonly TimeSpan patience = TimeSpan.FromSeconds(30);
-    private static readonly TimeSpan interval = TimeSpan.FromMilliseconds(20);
+    public static Task TrueAsync(Func<bool> fact, string what, double seconds = 20) => TrueAsync(() => Task.FromResult(fact()), what, seconds);
 
-    public static async Task TrueAsync(
-        Func<Task<bool>> condition, TimeSpan? timeout = null, [CallerArgumentExpression(nameof(condition))] string what = "")
+    public static async Task TrueAsync(Func<Task<bool>> fact, string what, double seconds = 20)
     {
         var started = TimeProvider.System.GetTimestamp();
-        while (!await condition())
+        while (!await fact())
         {
-            if (TimeProvider.System.GetElapsedTime(started) > (timeout ?? patience))
-                Assert.Fail($"Not true within {(timeout ?? patience).TotalSeconds} s: {what}");
-            await Task.Delay(interval, TimeProvider.System, TestContext.Current.CancellationToken);
+            if (TimeProvider.System.GetElapsedTime(started).TotalSeconds > seconds)
+                Assert.Fail($"Not within {seconds} s: {what}.");
+            await Task.Delay(TimeSpan.FromMilliseconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
         }
     }
-
-    public static Task TrueAsync(
-        Func<bool> condition, TimeSpan? timeout = null, [CallerArgumentExpression(nameof(condition))] string what = "") =>
-        TrueAsync(() => Task.FromResult(condition()), timeout, what);
 }

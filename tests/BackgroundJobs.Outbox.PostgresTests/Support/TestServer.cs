@@ -1,20 +1,11 @@
-using BackgroundJobs.Outbox.PostgresTests;
 using BackgroundJobs.Outbox.Testing;
 
-[assembly: AssemblyFixture(typeof(TestServer))]
+namespace BackgroundJobs.Outbox.PostgresTests.Support;
 
-namespace BackgroundJobs.Outbox.PostgresTests;
-
-// One server for all tests of this process, started by the first that asks. As assembly fixture it is stopped after the last one.
-public sealed class TestServer : IAsyncDisposable
+// One server for all tests of this process. It ends with the process; nobody has to dispose it.
+internal static class TestServer
 {
-    private static readonly Lazy<Task<PostgresServer>> server = new(() => PostgresServer.StartAsync());
+    private static readonly Lazy<Task<PostgresServer>> Server = new(() => PostgresServer.StartAsync());
 
-    public static Task<PostgresServer> RunningAsync() => server.Value;
-
-    public async ValueTask DisposeAsync()
-    {
-        if (server.IsValueCreated && server.Value.IsCompletedSuccessfully)
-            await (await server.Value).DisposeAsync();
-    }
+    public static Task<PostgresServer> GetAsync() => Server.Value;
 }

@@ -1,8 +1,8 @@
 -- Claims the due jobs of one queue, most urgent priority first, at most @limit. What is claimed belongs to @worker until it is recorded,
 -- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
--- never hides what is due now; @after_* and @until bound the scan, so that it need not walk index entries of jobs long gone; a worker that
--- was declared dead claims nothing (its row is locked against the rescue until this commits).
+-- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
+-- declared dead claims nothing (its row is locked against the rescue until this commits).
 WITH quota AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND paused_at IS NOT NULL) THEN 0 ELSE @limit::integer END AS jobs
 ),
@@ -12,7 +12,7 @@ first AS MATERIALIZED (
     WHERE queue = @queue
       AND priority = 1
       AND (run_at, id) > ((@after_run_at::timestamptz[])[1], (@after_id::uuid[])[1])
-      AND run_at <= least(now(), (@until::timestamptz[])[1])
+      AND run_at <= now()
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
@@ -27,7 +27,7 @@ second AS MATERIALIZED (
     WHERE queue = @queue
       AND priority = 2
       AND (run_at, id) > ((@after_run_at::timestamptz[])[2], (@after_id::uuid[])[2])
-      AND run_at <= least(now(), (@until::timestamptz[])[2])
+      AND run_at <= now()
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
@@ -42,7 +42,7 @@ third AS MATERIALIZED (
     WHERE queue = @queue
       AND priority = 3
       AND (run_at, id) > ((@after_run_at::timestamptz[])[3], (@after_id::uuid[])[3])
-      AND run_at <= least(now(), (@until::timestamptz[])[3])
+      AND run_at <= now()
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
@@ -57,7 +57,7 @@ fourth AS MATERIALIZED (
     WHERE queue = @queue
       AND priority = 4
       AND (run_at, id) > ((@after_run_at::timestamptz[])[4], (@after_id::uuid[])[4])
-      AND run_at <= least(now(), (@until::timestamptz[])[4])
+      AND run_at <= now()
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects

@@ -1,7 +1,7 @@
 namespace BackgroundJobs.Outbox.Testing;
 
 /// <summary>Where a <see cref="PostgresServer"/> comes from, in the order in which the ways are tried.</summary>
-public enum PostgresSource
+public enum PostgresWay
 {
     /// <summary>A server that runs already: the connection string in <c>OUTBOX_CONNECTION</c>. It is neither started nor stopped.</summary>
     Given,

@@ -1,0 +1,53 @@
+using Dapper;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+// A filter as the statements of Sql/Admin take it.
+internal static class FilterParameters
+{
+    public const int BatchSize = 1000;
+
+    private static readonly JobState[] Finished = [JobState.Completed, JobState.Cancelled, JobState.Dead];
+
+    // The states of the filter that the verb can act on, as the tables say them.
+    public static string[] StatesOf(JobFilter filter, params ReadOnlySpan<JobState> possible)
+    {
+        List<string> states = [];
+        foreach (var state in possible)
+        {
+            if ((filter.States?.Contains(state) ?? true) && (filter.MeansUnfinished || Finished.Contains(state)))
+                states.Add(Name(state));
+        }
+
+        return [.. states];
+    }
+
+    public static DynamicParameters Of(JobFilter filter, string[] states, Guid after, long limit)
+    {
+        var parameters = new DynamicParameters();
+        parameters.Add("states", states);
+        parameters.Add("ids", filter.Ids?.ToArray());
+        parameters.Add("queue", filter.Queue);
+        parameters.Add("kind", filter.Kind);
+        parameters.Add("created_after", filter.CreatedAfter?.UtcDateTime);
+        parameters.Add("created_before", filter.CreatedBefore?.UtcDateTime);
+        parameters.Add("finished_after", filter.FinishedAfter?.UtcDateTime);
+        parameters.Add("finished_before", filter.FinishedBefore?.UtcDateTime);
+        parameters.Add("error_contains", filter.ErrorContains);
+        parameters.Add("after", after);
+        parameters.Add("limit", limit);
+        return parameters;
+    }
+
+    private static string Name(JobState state) => state switch
+    {
+        JobState.Scheduled => "scheduled",
+        JobState.Waiting => "waiting",
+        JobState.Retrying => "retrying",
+        JobState.Running => "running",
+        JobState.Completed => "completed",
+        JobState.Cancelled => "cancelled",
+        JobState.Dead => "dead",
+        _ => throw new ArgumentOutOfRangeException(nameof(state), state, "No such state of a job."),
+    };
+}

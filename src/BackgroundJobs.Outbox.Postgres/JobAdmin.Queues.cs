@@ -1,0 +1,50 @@
+using Dapper;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+public sealed partial class JobAdmin
+{
+    /// <summary>Lets no job of a queue start from now on; what runs, runs on, and jobs can still be enqueued.</summary>
+    /// <param name="name">The queue; it need not have jobs yet.</param>
+    /// <param name="reason">Why, for the next operator.</param>
+    /// <param name="by">Who. Default: the role that is connected to the database.</param>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>A task.</returns>
+    /// <exception cref="InvalidJobException">No such name is allowed for a queue.</exception>
+    /// <exception cref="OutboxSchemaException">The database has no outbox schema, or an older one.</exception>
+    public async Task PauseQueueAsync(string name, string? reason = null, string? by = null, CancellationToken cancellationToken = default)
+    {
+        JobName.CheckQueue(name);
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await AskAsync(() => connection.ExecuteAsync(Command("pause_queue", new { queue = name, reason, by }, cancellationToken))).ConfigureAwait(false);
+    }
+
+    /// <summary>Lets the jobs of a paused queue start again.</summary>
+    /// <param name="name">The queue.</param>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>False when it was not paused.</returns>
+    /// <exception cref="InvalidJobException">No such name is allowed for a queue.</exception>
+    /// <exception cref="OutboxSchemaException">The database has no outbox schema, or an older one.</exception>
+    public async Task<bool> ResumeQueueAsync(string name, CancellationToken cancellationToken = default)
+    {
+        JobName.CheckQueue(name);
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        var resumed = await AskAsync(() => connection.QuerySingleOrDefaultAsync<TouchedJob>(
+            Command("resume_queue", new { queue = name }, cancellationToken))).ConfigureAwait(false);
+        if (resumed is null)
+            return false;
+        await queue.SendAsync(connection, new JobHint(resumed.Queue, resumed.RunAt), cancellationToken).ConfigureAwait(false);
+        return true;
+    }
+
+    /// <summary>The queues that are paused, and why.</summary>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>Up to 1,000 of them, by name.</returns>
+    /// <exception cref="OutboxSchemaException">The database has no outbox schema, or an older one.</exception>
+    public async Task<IReadOnlyList<PausedQueue>> PausedQueuesAsync(CancellationToken cancellationToken = default)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        return (await AskAsync(() => connection.QueryAsync<PausedQueue>(
+            Command("list_paused_queues", new { }, cancellationToken))).ConfigureAwait(false)).AsList();
+    }
+}

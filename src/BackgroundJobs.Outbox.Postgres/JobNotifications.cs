@@ -1,0 +1,55 @@
+using Microsoft.Extensions.Logging;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+// Hints from other processes, by LISTEN on a direct connection of its own. Each (re)connect also raises Connected: what was sent while
+// nobody listened is gone.
+internal sealed partial class JobNotifications(NpgsqlDataSource direct, JobQueue queue, TimeProvider time, ILogger logger)
+{
+    public const string CancelPayload = "cancel";
+
+    public event Action<JobHint>? Hinted;
+
+    public event Action? CancelRequested;
+
+    public event Action? Connected;
+
+    public async Task RunAsync(CancellationToken cancellationToken)
+    {
+        while (!cancellationToken.IsCancellationRequested)
+        {
+            try
+            {
+                await using var connection = await direct.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+                connection.Notification += (_, notification) => Take(notification.Payload);
+                await using (var listen = queue.Sql("listen").Command(connection))
+                    await listen.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+                Connected?.Invoke();
+                while (true)
+                    await connection.WaitAsync(cancellationToken).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e) when (e is NpgsqlException or System.Net.Sockets.SocketException or TimeoutException or OperationCanceledException)
+            {
+                LogLost(e);
+                await Task.Delay(TimeSpan.FromSeconds(1 + Random.Shared.NextDouble()), time, cancellationToken)
+                    .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+
+    private void Take(string payload)
+    {
+        if (payload == CancelPayload)
+            CancelRequested?.Invoke();
+        else if (JobHint.TryParse(payload, out var hint))
+            Hinted?.Invoke(hint);
+    }
+
+    [LoggerMessage(EventId = 20, Level = LogLevel.Warning, Message = "Not listening for new jobs: the connection was lost. Jobs are found by polling until it is back.")]
+    private partial void LogLost(Exception exception);
+}

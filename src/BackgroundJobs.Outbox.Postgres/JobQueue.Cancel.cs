@@ -1,0 +1,17 @@
+using static BackgroundJobs.Outbox.Postgres.SqlCommands;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+public sealed partial class JobQueue
+{
+    // Tells a cancel from new work: JobHint.TryParse does not take it.
+    internal const string CancelPayload = "cancel";
+
+    // A hint that cancels wait for the workers that run the jobs: without it their next beat finds them.
+    internal async Task NotifyCancelAsync(CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var notify = Sql("notify").Command(connection, ("channel", Value(options.Schema + "_jobs")), ("payload", Value(CancelPayload)));
+        await notify.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+    }
+}

@@ -1,0 +1,69 @@
+-- Asks for the cancel of up to @limit jobs that a worker holds; its next beat passes it on to their handlers.
+-- Invariants: never waits for a running job's row, which a handler's own transaction may hold for long and is ending it then; but waits for
+-- a claim, a short statement, so that a job that is being claimed right now does not slip through.
+WITH running AS MATERIALIZED (
+    SELECT id
+    FROM outbox.jobs
+    WHERE lease_token IS NOT NULL
+      AND cancel_requested_at IS NULL
+      AND id > @after::uuid
+      AND CASE
+          WHEN lease_token IS NOT NULL THEN 'running'
+          WHEN failures > 0 AND run_at > now() THEN 'retrying'
+          WHEN run_at > now() THEN 'scheduled'
+          ELSE 'waiting'
+      END = ANY (@states::text[])
+      AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
+      AND (@queue::text IS NULL OR queue = @queue)
+      AND (@kind::text IS NULL OR kind = @kind)
+      AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
+      AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
+      AND (@error_contains::text IS NULL OR EXISTS (
+          SELECT
+          FROM jsonb_array_elements(errors) AS error
+          WHERE strpos(lower(concat_ws(' ', error ->> 'type', error ->> 'message')), lower(@error_contains)) > 0))
+    ORDER BY id
+    LIMIT @limit::bigint
+    FOR NO KEY UPDATE SKIP LOCKED
+),
+being_claimed AS MATERIALIZED (
+    SELECT id
+    FROM outbox.jobs
+    WHERE lease_token IS NULL
+      AND cancel_requested_at IS NULL
+      AND id > @after::uuid
+      AND CASE
+          WHEN lease_token IS NOT NULL THEN 'running'
+          WHEN failures > 0 AND run_at > now() THEN 'retrying'
+          WHEN run_at > now() THEN 'scheduled'
+          ELSE 'waiting'
+      END = ANY (@states::text[])
+      AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
+      AND (@queue::text IS NULL OR queue = @queue)
+      AND (@kind::text IS NULL OR kind = @kind)
+      AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
+      AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
+      AND (@error_contains::text IS NULL OR EXISTS (
+          SELECT
+          FROM jsonb_array_elements(errors) AS error
+          WHERE strpos(lower(concat_ws(' ', error ->> 'type', error ->> 'message')), lower(@error_contains)) > 0))
+    ORDER BY id
+    LIMIT @limit::bigint
+),
+left_over AS (
+    SELECT id
+    FROM running
+    UNION ALL
+    SELECT id
+    FROM being_claimed
+)
+UPDATE outbox.jobs AS job
+SET cancel_requested_at = now()
+FROM left_over
+WHERE job.id = left_over.id
+  AND job.cancel_requested_at IS NULL
+RETURNING
+    job.id,
+    job.queue,
+    job.run_at,
+    job.lease_token IS NOT NULL AS claimed

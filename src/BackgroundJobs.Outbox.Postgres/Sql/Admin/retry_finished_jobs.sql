@@ -1,0 +1,60 @@
+-- Takes up to @limit jobs that gave up from the history back to their queue, in the order of their ids, from @after on.
+-- Invariants: a job is in one of the two tables, in the same transaction; its attempt number never goes down, because it is a fencing number
+-- for other systems; what happened to it stays in its errors.
+WITH given_up AS MATERIALIZED (
+    SELECT id, finished_at
+    FROM outbox.job_history AS old
+    WHERE state <> 'completed'
+      AND state = ANY (@states::text[])
+      AND args IS NOT NULL
+      AND id > @after::uuid
+      AND NOT EXISTS (SELECT FROM outbox.jobs AS job WHERE job.id = old.id)
+      AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
+      AND (@queue::text IS NULL OR queue = @queue)
+      AND (@kind::text IS NULL OR kind = @kind)
+      AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
+      AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
+      AND (@finished_after::timestamptz IS NULL OR finished_at >= @finished_after)
+      AND (@finished_before::timestamptz IS NULL OR finished_at < @finished_before)
+      AND (@error_contains::text IS NULL OR EXISTS (
+          SELECT
+          FROM jsonb_array_elements(errors) AS error
+          WHERE strpos(lower(concat_ws(' ', error ->> 'type', error ->> 'message')), lower(@error_contains)) > 0))
+    ORDER BY id
+    LIMIT @limit::bigint
+    FOR UPDATE OF old SKIP LOCKED
+),
+removed AS (
+    DELETE FROM outbox.job_history AS old
+    USING given_up
+    WHERE old.id = given_up.id
+      AND old.finished_at = given_up.finished_at
+    RETURNING
+        old.id,
+        old.created_at,
+        old.attempt,
+        old.priority,
+        old.max_attempts,
+        old.queue,
+        old.kind,
+        old.args,
+        old.headers,
+        old.traceparent,
+        old.errors
+)
+INSERT INTO outbox.jobs (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, errors)
+SELECT
+    id,
+    now(),
+    created_at,
+    attempt,
+    priority,
+    max_attempts,
+    queue,
+    kind,
+    args,
+    headers,
+    traceparent,
+    errors
+FROM removed
+RETURNING id, queue, run_at

@@ -1,0 +1,13 @@
+namespace BackgroundJobs.Outbox.Postgres;
+
+// What a statement of Sql/Admin says about a job it changed.
+internal sealed record TouchedJob
+{
+    public Guid Id { get; init; }
+
+    public string Queue { get; init; } = "";
+
+    public DateTime RunAt { get; init; }
+
+    public bool Claimed { get; init; }
+}

@@ -1,0 +1,83 @@
+using System.Diagnostics;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// Turns a claimed job into an outcome: find the handler, open a scope, read the arguments, call it. Calls user code; never the database.
+internal sealed class JobRunner(
+    OutboxOptions options,
+    IServiceScopeFactory scopes,
+    RunningAttempts running,
+    OutcomeWriter outcomes,
+    TimeProvider time,
+    ILogger logger,
+    CancellationToken stopping)
+{
+    public async Task RunAsync(ClaimedJob job)
+    {
+        if (!options.Registry!.TryFind(job.Kind, out var registration))
+            throw new InvalidOperationException($"A job of the unknown kind '{job.Kind}' was claimed.");
+
+        var attempt = new Attempt(job, registration, time.GetTimestamp());
+        running.Add(attempt);
+        using var activity = WorkerTelemetry.Start(job);
+        var outcome = await AttemptAsync(attempt).ConfigureAwait(false);
+        running.Remove(attempt);
+
+        var duration = time.GetElapsedTime(attempt.StartedAt);
+        if (attempt.TryEnd())
+            End(attempt, outcome, duration, activity);
+        else
+            logger.Unstuck(job.Id, job.Kind, duration.TotalMilliseconds);
+    }
+
+    // For an attempt that was given up: its handler still runs, its outcome is decided.
+    public void GiveUp(Attempt attempt, JobOutcome outcome) => End(attempt, outcome, time.GetElapsedTime(attempt.StartedAt), null);
+
+    private async Task<JobOutcome> AttemptAsync(Attempt attempt)
+    {
+        JobContext? context = null;
+        try
+        {
+            var scope = scopes.CreateAsyncScope();
+            await using (scope.ConfigureAwait(false))
+            {
+                context = attempt.Context = new JobContext(attempt.Job, scope.ServiceProvider, options, stopping);
+                var args = attempt.Registration.ReadArgs(attempt.Job, options);
+                await attempt.Registration.RunAsync(args, context, attempt.Token).ConfigureAwait(false);
+            }
+
+            return JobOutcomes.OfReturn(attempt, context);
+        }
+#pragma warning disable CA1031 // Whatever user code throws is the outcome of this attempt, never the end of the worker.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            return JobOutcomes.OfException(attempt, context, e);
+        }
+    }
+
+    private void End(Attempt attempt, JobOutcome outcome, TimeSpan duration, Activity? activity)
+    {
+        var job = attempt.Job;
+        var milliseconds = duration.TotalMilliseconds;
+        outcomes.Add(attempt, outcome);
+        WorkerTelemetry.Ended(job, outcome, duration, activity);
+        switch (outcome.End)
+        {
+            case JobEnd.Completed or JobEnd.Recorded:
+                logger.Completed(job.Id, job.Kind, job.Attempt, milliseconds);
+                break;
+            case JobEnd.Retry:
+                logger.Retries(job.Id, job.Kind, job.Attempt, milliseconds, outcome.Delay, outcome.Error?.Type, outcome.Error?.Message);
+                break;
+            case JobEnd.Dead:
+                logger.Died(job.Id, job.Kind, job.Attempt, milliseconds, outcome.Error?.Type, outcome.Error?.Message);
+                break;
+            default:
+                logger.Ended(job.Id, job.Kind, outcome.End, job.Attempt, milliseconds);
+                break;
+        }
+    }
+}

@@ -1,0 +1,92 @@
+using Microsoft.Extensions.Logging;
+using Npgsql;
+using BackgroundJobs.Outbox.Postgres;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// What any worker does for all, as soon as it notices: rescue the jobs of the dead, end cancelled jobs that wait, keep the history's days.
+// No leader: each of these is safe when several do it at once.
+internal sealed class MaintenanceLoop(
+    JobQueue queue, NpgsqlDataSource connections, RunningAttempts running, OutboxWorkerOptions options, TimeProvider time, ILogger logger) : IDisposable
+{
+    // The next days' partitions are made three days ahead: a weekend without a worker leaves no gap.
+    private const int DaysAhead = 3;
+
+    private static readonly TimeSpan HistoryInterval = TimeSpan.FromHours(1);
+
+    private readonly WakeSignal wake = new();
+    private volatile bool someoneDied;
+    private volatile bool cancelledWaits;
+    private long historyAt;
+
+    public void Heard(Beat beat)
+    {
+        someoneDied |= beat.SomeoneDied;
+        cancelledWaits |= beat.CancelledWaits;
+        if (someoneDied || cancelledWaits)
+            wake.Set();
+    }
+
+    public async Task RunAsync(CancellationToken stopping)
+    {
+        while (!stopping.IsCancellationRequested)
+        {
+            try
+            {
+                await RunOnceAsync(stopping).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException or OperationCanceledException)
+            {
+                logger.MaintenanceFailed(e);
+            }
+
+            await wake.WaitAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
+        }
+    }
+
+    // Cursors of running jobs; once a second, and only what is new.
+    public async Task SaveCursorsAsync()
+    {
+        var cursors = running.NewCursors();
+        if (cursors.Count == 0)
+            return;
+        await using var connection = await connections.OpenConnectionAsync().ConfigureAwait(false);
+        await queue.SaveCursorsAsync(connection, cursors).ConfigureAwait(false);
+    }
+
+    public void Dispose() => wake.Dispose();
+
+    private async Task RunOnceAsync(CancellationToken stopping)
+    {
+        if (someoneDied)
+        {
+            someoneDied = false;
+            foreach (var (hint, jobs) in await queue.RescueAsync(options.MaxCrashes, stopping).ConfigureAwait(false))
+            {
+                logger.Rescued(jobs, hint.Queue);
+                WorkerTelemetry.WasRescued(jobs, hint.Queue);
+            }
+        }
+
+        if (cancelledWaits)
+        {
+            cancelledWaits = false;
+            await queue.FinishCancelledAsync(stopping).ConfigureAwait(false);
+        }
+
+        await SaveCursorsAsync().ConfigureAwait(false);
+
+        var now = time.GetTimestamp();
+        if (now >= historyAt)
+        {
+            historyAt = now + (long)(HistoryInterval.TotalSeconds * time.TimestampFrequency);
+            var (made, dropped) = await queue.MaintainHistoryAsync(DaysAhead, options.HistoryRetention, stopping).ConfigureAwait(false);
+            if (made + dropped > 0)
+                logger.HistoryMaintained(made, dropped);
+        }
+    }
+}

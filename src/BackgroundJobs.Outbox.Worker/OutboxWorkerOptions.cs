@@ -1,0 +1,107 @@
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+/// <summary>How a worker process runs jobs. Checked when the host starts; every fault is named at once.</summary>
+public sealed class OutboxWorkerOptions
+{
+    private readonly Dictionary<string, int> queues = new(StringComparer.Ordinal);
+
+    /// <summary>
+    /// Where the jobs are. The worker opens its own connections from it: one for heartbeats, one for LISTEN, and a few for claims and
+    /// records. Default: the <see cref="NpgsqlDataSource"/> that is registered in the services.
+    /// </summary>
+    public string? ConnectionString { get; set; }
+
+    /// <summary>
+    /// A connection string that reaches PostgreSQL directly, for LISTEN, where <see cref="ConnectionString"/> goes through a pooler in
+    /// transaction mode. Default: none; a pooler is recognised, and jobs of other processes are then found by polling only.
+    /// </summary>
+    public string? DirectConnectionString { get; set; }
+
+    /// <summary>Whether to LISTEN for jobs that other processes enqueue. Default: true; without it they are found by polling.</summary>
+    public bool Listen { get; set; } = true;
+
+    /// <summary>The queues of this worker and how many of their jobs it runs at a time. Empty: queue <c>default</c> with 10.</summary>
+    public IReadOnlyDictionary<string, int> Queues => queues;
+
+    /// <summary>
+    /// How long a queue may lie still before it is looked at without a hint. Default: 2.5 s, shortened or lengthened by a fifth at random:
+    /// hints can be lost, and this bounds what that costs.
+    /// </summary>
+    public TimeSpan PollInterval { get; set; } = TimeSpan.FromSeconds(2.5);
+
+    /// <summary>How often the worker says that it is alive. Default: 2 s, a third of <see cref="Lease"/>: two beats may be lost.</summary>
+    public TimeSpan HeartbeatInterval { get; set; } = TimeSpan.FromSeconds(2);
+
+    /// <summary>
+    /// How long after its last heartbeat a worker counts as dead, by the database's clock. Default: 6 s; with the heartbeats of the others,
+    /// who notice it, the jobs of a killed worker run again within 10 s. Raise both for machines that freeze for longer.
+    /// </summary>
+    public TimeSpan Lease { get; set; } = TimeSpan.FromSeconds(6);
+
+    /// <summary>
+    /// How long a stop waits for running handlers before it cancels them. Default: 25 s, inside the 30 s that the .NET host and Kubernetes
+    /// give. Zero: cancel at once.
+    /// </summary>
+    public TimeSpan ShutdownTimeout { get; set; } = TimeSpan.FromSeconds(25);
+
+    /// <summary>
+    /// How long a cancelled handler may take to end before its attempt is given up and its slot counts as stuck. Default: 10 s. At the end of
+    /// a stop: 2 s.
+    /// </summary>
+    public TimeSpan CancellationGrace { get; set; } = TimeSpan.FromSeconds(10);
+
+    /// <summary>
+    /// How many worker deaths a job survives before it is set aside as dead: 3 or more. Default: 5. After two it runs alone in its process,
+    /// so that no other job is charged for it.
+    /// </summary>
+    public int MaxCrashes { get; set; } = 5;
+
+    /// <summary>How long finished jobs are remembered: a day or more. Default: 14 days. Whole days are dropped, in UTC.</summary>
+    public TimeSpan HistoryRetention { get; set; } = TimeSpan.FromDays(14);
+
+    /// <summary>The name under which people see this worker. Default: the machine's name and the process id.</summary>
+    public string? Name { get; set; }
+
+    /// <summary>Adds a queue.</summary>
+    /// <param name="name">1 to 63 characters of a-z, 0-9 and _ . : -, first one a letter or a digit.</param>
+    /// <param name="concurrency">How many of its jobs run at a time in this process: 1 to 10,000.</param>
+    /// <returns>These options, for the next queue.</returns>
+    public OutboxWorkerOptions Queue(string name, int concurrency = 10)
+    {
+        queues[name] = concurrency;
+        return this;
+    }
+
+    internal void Check()
+    {
+        if (queues.Count == 0)
+            Queue(JobDefaults.Queue);
+        List<string> faults = [];
+        foreach (var (name, concurrency) in queues)
+        {
+            if (!JobName.IsQueue(name))
+                faults.Add($"queue '{name}' has no allowed name (1 to 63 characters of a-z, 0-9 and _ . : -)");
+            if (concurrency is < 1 or > 10_000)
+                faults.Add($"queue '{name}' has a concurrency of {concurrency} (1 to 10,000)");
+        }
+
+        if (PollInterval < TimeSpan.FromMilliseconds(50))
+            faults.Add($"PollInterval is {PollInterval} (50 ms or more)");
+        if (HeartbeatInterval < TimeSpan.FromMilliseconds(50))
+            faults.Add($"HeartbeatInterval is {HeartbeatInterval} (50 ms or more)");
+        if (Lease < HeartbeatInterval * 2.5)
+            faults.Add($"Lease is {Lease} (2.5 heartbeats or more, or one late heartbeat would kill the worker)");
+        if (ShutdownTimeout < TimeSpan.Zero)
+            faults.Add($"ShutdownTimeout is {ShutdownTimeout} (zero or more)");
+        if (CancellationGrace < TimeSpan.Zero)
+            faults.Add($"CancellationGrace is {CancellationGrace} (zero or more)");
+        if (MaxCrashes < 3)
+            faults.Add($"MaxCrashes is {MaxCrashes} (3 or more: below it, neighbours of a crash would be set aside too)");
+        if (HistoryRetention < TimeSpan.FromDays(1))
+            faults.Add($"HistoryRetention is {HistoryRetention} (a day or more)");
+        if (faults.Count > 0)
+            throw new OutboxException($"The worker cannot start: {string.Join("; ", faults)}. Correct these in AddOutboxWorker.");
+    }
+}

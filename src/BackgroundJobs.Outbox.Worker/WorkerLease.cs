@@ -1,0 +1,182 @@
+using Microsoft.Extensions.Logging;
+using Npgsql;
+using BackgroundJobs.Outbox.Postgres;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// The lease of this process: one row, one heartbeat, whatever the number of jobs. Two threads of its own and a connection of its own, all
+// synchronous: user code that starves the thread pool must not cost the lease.
+//   Heartbeat: registers, beats, registers anew when it was declared dead.
+//   Watch:     no I/O. When no beat was confirmed in time it cancels all handlers *before* the lease ends, so that two attempts of a job
+//              do not overlap; and it looks after timeouts.
+internal sealed class WorkerLease : IDisposable
+{
+    private static readonly TimeSpan WatchInterval = TimeSpan.FromMilliseconds(100);
+
+    private readonly JobQueue queue;
+    private readonly NpgsqlDataSource connections;
+    private readonly OutboxWorkerOptions options;
+    private readonly WorkerRegistration template;
+    private readonly RunningAttempts running;
+    private readonly TimeProvider time;
+    private readonly ILogger logger;
+    private readonly string[] queues;
+    private readonly AutoResetEvent beatNow = new(false);
+    private readonly ManualResetEvent ending = new(false);
+    private readonly Thread heartbeat;
+    private readonly Thread watch;
+    private volatile WorkerRegistration? current;
+    private volatile bool holds;
+    private volatile bool stopping;
+    private long confirmedAt;
+
+    public WorkerLease(
+        JobQueue queue, NpgsqlDataSource connections, OutboxWorkerOptions options, WorkerRegistration template, RunningAttempts running, TimeProvider time, ILogger logger)
+    {
+        this.queue = queue;
+        this.connections = connections;
+        this.options = options;
+        this.template = template;
+        this.running = running;
+        this.time = time;
+        this.logger = logger;
+        queues = [.. options.Queues.Keys];
+        heartbeat = new Thread(Heartbeat) { IsBackground = true, Name = "outbox heartbeat", Priority = ThreadPriority.AboveNormal };
+        watch = new Thread(Watch) { IsBackground = true, Name = "outbox watch", Priority = ThreadPriority.AboveNormal };
+    }
+
+    // Called on the heartbeat's thread: must not block.
+    public event Action<Beat>? Beaten;
+
+    public event Action? Lost;
+
+    // False: claim nothing, start nothing.
+    public bool Holds => holds;
+
+    // Of the current incarnation.
+    public Guid WorkerId => current?.Id ?? Guid.Empty;
+
+    // A sixth of the lease is kept back for handlers to hear their token.
+    private TimeSpan Safe => options.Lease - (options.Lease / 6);
+
+    public void Start()
+    {
+        heartbeat.Start();
+        watch.Start();
+    }
+
+    public void BeatNow() => beatNow.Set();
+
+    public void IsStopping()
+    {
+        stopping = true;
+        BeatNow();
+    }
+
+    // Ends both threads. The row is removed if nothing was left behind; else the lease runs out and others give the rest back.
+    public void Stop(bool unregister)
+    {
+        ending.Set();
+        if (heartbeat.ThreadState != ThreadState.Unstarted)
+            heartbeat.Join();
+        if (watch.ThreadState != ThreadState.Unstarted)
+            watch.Join();
+        holds = false;
+        if (!unregister || current is not { } worker)
+            return;
+        try
+        {
+            using var connection = connections.OpenConnection();
+            queue.Unregister(connection, worker.Id);
+        }
+        catch (Exception e) when (IsConnection(e))
+        {
+            logger.BeatFailed(e, TimeSpan.Zero);
+        }
+    }
+
+    public void Dispose()
+    {
+        beatNow.Dispose();
+        ending.Dispose();
+    }
+
+    private void Heartbeat()
+    {
+        NpgsqlConnection? connection = null;
+        WaitHandle[] wake = [ending, beatNow];
+        var wait = TimeSpan.Zero;
+        while (WaitHandle.WaitAny(wake, wait) != 0)
+        {
+            try
+            {
+                connection ??= connections.OpenConnection();
+                Beat(connection);
+                wait = holds ? options.HeartbeatInterval : TimeSpan.Zero;
+            }
+            catch (Exception e) when (IsConnection(e))
+            {
+                connection?.Dispose();
+                connection = null;
+                var left = Safe - time.GetElapsedTime(Volatile.Read(ref confirmedAt));
+                logger.BeatFailed(e, left > TimeSpan.Zero && holds ? left : TimeSpan.Zero);
+                wait = options.HeartbeatInterval / 8;
+            }
+        }
+
+        connection?.Dispose();
+    }
+
+    private void Beat(NpgsqlConnection connection)
+    {
+        var sentAt = time.GetTimestamp();
+        var worker = current;
+        if (worker is null)
+        {
+            // A new id for each incarnation: what the last one claimed can never be taken for this one's.
+            worker = template with { Id = Guid.NewGuid() };
+            queue.Register(connection, worker);
+            current = worker;
+            Confirm(sentAt);
+        }
+
+        var beat = queue.Beat(connection, worker.Id, running.Count, running.Stuck, stopping, queues);
+        if (beat is null)
+        {
+            logger.DeclaredDead();
+            current = null;
+            Lose();
+            return;
+        }
+
+        Confirm(sentAt);
+        Beaten?.Invoke(beat);
+    }
+
+    private void Confirm(long sentAt)
+    {
+        Volatile.Write(ref confirmedAt, sentAt);
+        holds = true;
+    }
+
+    private void Watch()
+    {
+        while (!ending.WaitOne(WatchInterval))
+        {
+            if (holds && time.GetElapsedTime(Volatile.Read(ref confirmedAt)) >= Safe)
+                Lose();
+            running.Watch(options.CancellationGrace);
+        }
+    }
+
+    private void Lose()
+    {
+        holds = false;
+        logger.LeaseLost(running.Count);
+        running.CancelAll(CancelReason.LeaseLost);
+        Lost?.Invoke();
+    }
+
+    private static bool IsConnection(Exception e) =>
+        e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException or InvalidOperationException or OperationCanceledException;
+}

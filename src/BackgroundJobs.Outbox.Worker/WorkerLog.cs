@@ -1,0 +1,68 @@
+using Microsoft.Extensions.Logging;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// Every message of the worker. Never a payload, never a header, never a connection string.
+internal static partial class WorkerLog
+{
+    [LoggerMessage(1, LogLevel.Information, "Worker {Name} started: queues {Queues}, {Kinds} kinds, lease {Lease}, {WakeUp}.")]
+    public static partial void Started(this ILogger logger, string name, string queues, int kinds, TimeSpan lease, string wakeUp);
+
+    [LoggerMessage(2, LogLevel.Information, "Worker {Name} is stopping: {Running} jobs run, they have {Timeout} to end.")]
+    public static partial void Stopping(this ILogger logger, string name, int running, TimeSpan timeout);
+
+    [LoggerMessage(3, LogLevel.Information, "Worker {Name} stopped: {Released} jobs given back, {Stuck} handlers did not end.")]
+    public static partial void Stopped(this ILogger logger, string name, int released, int stuck);
+
+    [LoggerMessage(4, LogLevel.Warning, "Worker {Name} stops hard: {Reason}.")]
+    public static partial void StopsHard(this ILogger logger, string name, string reason);
+
+    [LoggerMessage(5, LogLevel.Information, "Job {JobId} {Kind} completed: attempt {Attempt}, {Milliseconds} ms.")]
+    public static partial void Completed(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds);
+
+    [LoggerMessage(6, LogLevel.Warning, "Job {JobId} {Kind} failed and runs again in {Delay}: attempt {Attempt}, {Milliseconds} ms. {Type}: {Reason}")]
+    public static partial void Retries(
+        this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds, TimeSpan delay, string? type, string? reason);
+
+    [LoggerMessage(7, LogLevel.Error, "Job {JobId} {Kind} is dead: attempt {Attempt}, {Milliseconds} ms. {Type}: {Reason}")]
+    public static partial void Died(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds, string? type, string? reason);
+
+    [LoggerMessage(8, LogLevel.Information, "Job {JobId} {Kind} {End}: attempt {Attempt}, {Milliseconds} ms.")]
+    public static partial void Ended(this ILogger logger, Guid jobId, string kind, JobEnd end, int attempt, double milliseconds);
+
+    [LoggerMessage(9, LogLevel.Warning, "Job {JobId} was not this worker's any more when its end was to be recorded: the lease was lost, another attempt decides. Nothing was written.")]
+    public static partial void Fenced(this ILogger logger, Guid jobId);
+
+    [LoggerMessage(10, LogLevel.Error, "Job {JobId} {Kind} ignores its cancellation ({Reason}): given up after {Grace}, its slot is stuck until the handler returns. Pass the token on in the handler.")]
+    public static partial void Stuck(this ILogger logger, Guid jobId, string kind, string reason, TimeSpan grace);
+
+    [LoggerMessage(11, LogLevel.Information, "Job {JobId} {Kind}: its stuck handler returned after {Milliseconds} ms; the slot is free again.")]
+    public static partial void Unstuck(this ILogger logger, Guid jobId, string kind, double milliseconds);
+
+    [LoggerMessage(12, LogLevel.Error, "Claiming failed; tried again in {Delay}.")]
+    public static partial void ClaimFailed(this ILogger logger, Exception exception, TimeSpan delay);
+
+    [LoggerMessage(13, LogLevel.Error, "Recording {Count} ends failed; tried again in {Delay}. Nothing is lost while the lease holds.")]
+    public static partial void RecordFailed(this ILogger logger, Exception exception, int count, TimeSpan delay);
+
+    [LoggerMessage(14, LogLevel.Error, "Job {JobId} {Kind}: PostgreSQL refuses its recorded end; it is recorded without its error text.")]
+    public static partial void RecordRefused(this ILogger logger, Exception exception, Guid jobId, string kind);
+
+    [LoggerMessage(15, LogLevel.Warning, "A heartbeat failed; the lease holds for another {Left}.")]
+    public static partial void BeatFailed(this ILogger logger, Exception exception, TimeSpan left);
+
+    [LoggerMessage(16, LogLevel.Error, "The lease could not be kept: {Running} handlers are cancelled before others may run their jobs.")]
+    public static partial void LeaseLost(this ILogger logger, int running);
+
+    [LoggerMessage(17, LogLevel.Warning, "The worker was declared dead by the others (its heartbeats came too late); it goes on under a new lease.")]
+    public static partial void DeclaredDead(this ILogger logger);
+
+    [LoggerMessage(18, LogLevel.Warning, "Rescued {Jobs} jobs of queue {Queue} from workers that died.")]
+    public static partial void Rescued(this ILogger logger, long jobs, string queue);
+
+    [LoggerMessage(19, LogLevel.Error, "Maintenance failed; tried again at the next chance.")]
+    public static partial void MaintenanceFailed(this ILogger logger, Exception exception);
+
+    [LoggerMessage(21, LogLevel.Information, "History: {Made} days made ahead, {Dropped} days dropped.")]
+    public static partial void HistoryMaintained(this ILogger logger, int made, int dropped);
+}

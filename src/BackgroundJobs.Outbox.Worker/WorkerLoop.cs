@@ -1,0 +1,155 @@
+using Microsoft.Extensions.Logging;
+using Npgsql;
+using BackgroundJobs.Outbox.Postgres;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// Decides when: claims what fits, hands it to the slots, sleeps until there is a reason to claim again. The reasons: a hint from an enqueue,
+// a slot that became free while there is more, a job that becomes due, and the poll, which finds what all hints missed.
+internal sealed class WorkerLoop(
+    JobQueue queue,
+    NpgsqlDataSource connections,
+    WorkerLease lease,
+    OutcomeWriter outcomes,
+    IReadOnlyList<WorkerQueue> queues,
+    string[] kinds,
+    OutboxWorkerOptions options,
+    bool prepare,
+    TimeProvider time,
+    ILogger logger) : IDisposable
+{
+    // Ends that wait to be recorded while the database is slow; above it nothing more is claimed.
+    private const int MaxPending = 20_000;
+
+    private readonly WakeSignal wake = new();
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, DateTime> hints = new(StringComparer.Ordinal);
+    private HashSet<string> suspects = new(StringComparer.Ordinal);
+    private (DateTime Database, long Local) clock;
+    private DateTime? nextDue;
+    private long pollAt;
+    private TimeSpan backOff;
+
+    public async Task RunAsync(CancellationToken stopping)
+    {
+        using var onStop = stopping.Register(wake.Set);
+        while (!stopping.IsCancellationRequested)
+        {
+            TakeNews();
+            var requests = lease.Holds && outcomes.Pending < MaxPending ? Requests() : [];
+            if (requests.Count > 0)
+                await ClaimAsync(requests).ConfigureAwait(false);
+            else
+                await wake.WaitAsync(UntilNextReason()).ConfigureAwait(false);
+        }
+    }
+
+    public void Wake() => wake.Set();
+
+    public void PollNow()
+    {
+        Volatile.Write(ref pollAt, time.GetTimestamp());
+        wake.Set();
+    }
+
+    public void Hint(JobHint hint)
+    {
+        lock (gate)
+        {
+            if (!hints.TryGetValue(hint.Queue, out var oldest) || hint.RunAt < oldest)
+                hints[hint.Queue] = hint.RunAt;
+        }
+
+        wake.Set();
+    }
+
+    public void Heard(Beat beat)
+    {
+        lock (gate)
+        {
+            clock = (beat.Now, time.GetTimestamp());
+            if (beat.NextDue < nextDue || nextDue is null)
+                nextDue = beat.NextDue;
+            suspects = [.. beat.Suspects];
+        }
+
+        wake.Set();
+    }
+
+    public void Dispose() => wake.Dispose();
+
+    private List<ClaimRequest> Requests() => [.. queues.SelectMany(each => each.Requests(lease.WorkerId, kinds))];
+
+    private async Task ClaimAsync(List<ClaimRequest> requests)
+    {
+        try
+        {
+            var started = time.GetTimestamp();
+            List<ClaimedJob> jobs;
+            await using (var connection = await connections.OpenConnectionAsync().ConfigureAwait(false))
+                jobs = await queue.ClaimAsync(connection, requests, prepare).ConfigureAwait(false);
+            var took = time.GetElapsedTime(started);
+            backOff = TimeSpan.Zero;
+            WorkerTelemetry.WasClaimed(jobs);
+            foreach (var request in requests)
+            {
+                queues.First(each => each.Name == request.Queue)
+                    .Take(request, jobs.FindAll(job => job.Queue == request.Queue && (job.Crashes >= 2) == request.Suspects), took);
+            }
+        }
+        catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException)
+        {
+            backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 100, 5000));
+            logger.ClaimFailed(e, backOff);
+            await wake.WaitAsync(backOff).ConfigureAwait(false);
+        }
+    }
+
+    private void TakeNews()
+    {
+        var now = time.GetTimestamp();
+        if (now >= Volatile.Read(ref pollAt))
+        {
+            pollAt = now + (long)(options.PollInterval.TotalSeconds * (0.8 + (Random.Shared.NextDouble() * 0.4)) * time.TimestampFrequency);
+            foreach (var each in queues)
+                each.MayHaveMore = each.Full = true;
+        }
+
+        lock (gate)
+        {
+            foreach (var each in queues)
+            {
+                each.HasSuspects |= suspects.Remove(each.Name);
+                if (!hints.Remove(each.Name, out var runAt))
+                    continue;
+                if (IsDue(runAt))
+                    each.Hint(runAt);
+                else if (nextDue is null || runAt < nextDue)
+                    nextDue = runAt;
+            }
+
+            hints.Clear();
+            if (nextDue is { } due && IsDue(due))
+            {
+                nextDue = null;
+                foreach (var each in queues)
+                    each.Hint(due);
+            }
+        }
+    }
+
+    // By the database's clock as the last heartbeat told it, carried on by ours. A little early is no harm: the claim asks the database.
+    private bool IsDue(DateTime runAt) => clock.Local == 0 || runAt <= clock.Database + time.GetElapsedTime(clock.Local) + TimeSpan.FromMilliseconds(1);
+
+    private TimeSpan UntilNextReason()
+    {
+        var wait = TimeSpan.FromSeconds((double)(Volatile.Read(ref pollAt) - time.GetTimestamp()) / time.TimestampFrequency);
+        lock (gate)
+        {
+            if (nextDue is { } due && clock.Local != 0 && due - clock.Database - time.GetElapsedTime(clock.Local) is var until && until < wait)
+                wait = until < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : until;
+        }
+
+        return wait;
+    }
+}

@@ -1,0 +1,124 @@
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+using Npgsql;
+using BackgroundJobs.Outbox.Postgres;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// The running parts of one worker, wired: who hears whom.
+internal sealed class WorkerParts : IDisposable
+{
+    private readonly CancellationTokenSource recordEnd = new();
+    private Task record = Task.CompletedTask;
+    private Task others = Task.CompletedTask;
+
+    private WorkerParts(WorkerLease lease, OutcomeWriter outcomes, RunningAttempts running, IReadOnlyList<WorkerQueue> queues)
+    {
+        Lease = lease;
+        Outcomes = outcomes;
+        Running = running;
+        Queues = queues;
+    }
+
+    public WorkerLease Lease { get; }
+
+    public OutcomeWriter Outcomes { get; }
+
+    public RunningAttempts Running { get; }
+
+    public IReadOnlyList<WorkerQueue> Queues { get; }
+
+    public Task LoopTask { get; private set; } = Task.CompletedTask;
+
+    public static WorkerParts Start(
+        JobQueue queue,
+        NpgsqlDataSource connections,
+        NpgsqlDataSource heartbeats,
+        NpgsqlDataSource? direct,
+        WorkerRegistration registration,
+        OutboxWorkerOptions options,
+        OutboxOptions outbox,
+        IServiceScopeFactory scopes,
+        bool prepare,
+        ILogger logger,
+        List<IDisposable> disposables,
+        CancellationToken stopping)
+    {
+        var time = outbox.TimeProvider;
+        var running = new RunningAttempts(options, time, logger);
+        var outcomes = new OutcomeWriter(queue, connections, prepare, time, logger);
+        var lease = new WorkerLease(queue, heartbeats, options, registration, running, time, logger);
+        var runner = new JobRunner(outbox, scopes, running, outcomes, time, logger, stopping);
+        List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, time))];
+        var loop = new WorkerLoop(queue, connections, lease, outcomes, queues, registration.Kinds, options, prepare, time, logger);
+        var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
+        var parts = new WorkerParts(lease, outcomes, running, queues);
+        disposables.AddRange([parts, outcomes, lease, loop, maintenance]);
+
+        running.GivenUp += runner.GiveUp;
+        outcomes.Flushed += loop.Wake;
+        lease.Beaten += beat =>
+        {
+            running.Cancel(beat.Cancelled);
+            loop.Heard(beat);
+            maintenance.Heard(beat);
+        };
+        lease.Lost += () => parts.ReleaseWaiting();
+
+        Action<JobHint> onSignal = loop.Hint;
+        using (var connection = connections.CreateConnection())
+        {
+            var signal = JobSignal.For(connection, outbox.Schema);
+            signal.Raised += onSignal;
+            disposables.Add(new Unsubscriber(() => signal.Raised -= onSignal));
+        }
+
+        foreach (var each in queues)
+            each.Start(runner.RunAsync, loop.Wake);
+        parts.record = Task.Run(() => outcomes.RunAsync(parts.recordEnd.Token), CancellationToken.None);
+        parts.others = Task.Run(() => maintenance.RunAsync(stopping), CancellationToken.None);
+        if (direct is not null)
+            parts.others = Task.WhenAll(parts.others, Listen(direct, queue, loop, lease, time, logger, stopping));
+        lease.Start();
+        parts.LoopTask = Task.Run(() => loop.RunAsync(stopping), CancellationToken.None);
+        return parts;
+    }
+
+    // Jobs that were claimed and not started go back at once.
+    public int ReleaseWaiting()
+    {
+        var released = 0;
+        foreach (var job in Queues.SelectMany(each => each.TakeWaiting()))
+        {
+            Outcomes.Release(job);
+            released++;
+        }
+
+        return released;
+    }
+
+    public async Task RecordAsync(CancellationToken limit)
+    {
+        using var onLimit = limit.Register(recordEnd.Cancel);
+        await record.ConfigureAwait(false);
+    }
+
+    public Task OthersAsync() => others;
+
+    public void Dispose() => recordEnd.Dispose();
+
+    private static Task Listen(
+        NpgsqlDataSource direct, JobQueue queue, WorkerLoop loop, WorkerLease lease, TimeProvider time, ILogger logger, CancellationToken stopping)
+    {
+        var notifications = new JobNotifications(direct, queue, time, logger);
+        notifications.Hinted += loop.Hint;
+        notifications.CancelRequested += lease.BeatNow;
+        notifications.Connected += loop.PollNow;
+        return Task.Run(() => notifications.RunAsync(stopping), CancellationToken.None);
+    }
+
+    private sealed class Unsubscriber(Action unsubscribe) : IDisposable
+    {
+        public void Dispose() => unsubscribe();
+    }
+}

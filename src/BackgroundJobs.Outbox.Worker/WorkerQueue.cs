@@ -1,0 +1,148 @@
+using System.Threading.Channels;
+using BackgroundJobs.Outbox.Postgres;
+
+namespace BackgroundJobs.Outbox.Worker;
+
+// One queue in this process: its slots, what waits for them, and how much more to claim.
+internal sealed class WorkerQueue(string name, int concurrency, TimeProvider time)
+{
+    private const int MaxPrefetch = 1000;
+
+    // What is claimed ahead runs within this time, so that another worker is not kept from it for longer, nor a more urgent job.
+    private static readonly TimeSpan PrefetchTime = TimeSpan.FromMilliseconds(200);
+
+    private readonly Channel<ClaimedJob> waiting = Channel.CreateUnbounded<ClaimedJob>(new() { SingleWriter = true });
+    private readonly ClaimCursor cursor = new();
+    private int held;
+    private long done;
+    private long doneAtMeasure;
+    private long measuredAt = time.GetTimestamp();
+    private long fullAgainAt;
+    private double perSecond;
+    private int suspectsRunning;
+    private Task[] slots = [];
+
+    public string Name => name;
+
+    // Something may be due that was not claimed yet.
+    public bool MayHaveMore { get; set; } = true;
+
+    // The next claim is to start from the beginning of the queue.
+    public bool Full { get; set; } = true;
+
+    public bool HasSuspects { get; set; }
+
+    public void Start(Func<ClaimedJob, Task> run, Action roomMade)
+    {
+        slots = [.. Enumerable.Range(0, concurrency).Select(_ => SlotAsync(run, roomMade))];
+    }
+
+    // Requests that fit, now.
+    public IEnumerable<ClaimRequest> Requests(Guid worker, string[] kinds)
+    {
+        if (HasSuspects && Volatile.Read(ref suspectsRunning) == 0)
+            yield return ClaimRequest.Everything(name, 1, worker, kinds, suspects: true);
+        if (MayHaveMore && Room() is > 0 and var room)
+        {
+            var isFull = Full && time.GetTimestamp() >= fullAgainAt;
+            yield return isFull ? ClaimRequest.Everything(name, room, worker, kinds) : cursor.Request(name, room, worker, kinds);
+        }
+    }
+
+    public void Take(ClaimRequest request, IReadOnlyList<ClaimedJob> jobs, TimeSpan took)
+    {
+        if (request.Suspects)
+        {
+            HasSuspects = jobs.Count > 0;
+        }
+        else
+        {
+            var full = request.AfterRunAt[0] == default && request.AfterId[0] == Guid.Empty;
+            MayHaveMore = jobs.Count >= request.Limit;
+            if (full && Full)
+            {
+                // A full claim walks the dead; it may have a twentieth of the time.
+                Full = false;
+                fullAgainAt = time.GetTimestamp() + (long)(Math.Max(1, took.TotalSeconds * 20) * time.TimestampFrequency);
+            }
+
+            cursor.Advance(jobs, full);
+        }
+
+        Interlocked.Add(ref held, jobs.Count);
+        foreach (var job in jobs)
+        {
+            if (job.Crashes >= 2)
+                Interlocked.Increment(ref suspectsRunning);
+            if (!waiting.Writer.TryWrite(job))
+                throw new InvalidOperationException($"Queue '{name}' took jobs after it was closed.");
+        }
+    }
+
+    public void Hint(DateTime runAt)
+    {
+        cursor.Rewind(runAt);
+        MayHaveMore = true;
+    }
+
+    // What was claimed and not started; the caller gives it back.
+    public IEnumerable<ClaimedJob> TakeWaiting()
+    {
+        while (waiting.Reader.TryRead(out var job))
+        {
+            Done(job);
+            yield return job;
+        }
+    }
+
+    // Ends when every started handler has returned.
+    public Task CloseAsync()
+    {
+        waiting.Writer.TryComplete();
+        return Task.WhenAll(slots);
+    }
+
+    private async Task SlotAsync(Func<ClaimedJob, Task> run, Action roomMade)
+    {
+        while (await waiting.Reader.WaitToReadAsync().ConfigureAwait(false))
+        {
+            while (waiting.Reader.TryRead(out var job))
+            {
+                await run(job).ConfigureAwait(false);
+                Interlocked.Increment(ref done);
+                if (Done(job) <= LowWater && (MayHaveMore || HasSuspects))
+                    roomMade();
+            }
+        }
+    }
+
+    private int LowWater => concurrency - 1 + (Prefetch / 2);
+
+    private int Prefetch => perSecond * PrefetchTime.TotalSeconds is var ahead && ahead < concurrency ? 0 : (int)Math.Min(ahead, MaxPrefetch);
+
+    private int Done(ClaimedJob job)
+    {
+        if (job.Crashes >= 2)
+            Interlocked.Decrement(ref suspectsRunning);
+        return Interlocked.Decrement(ref held);
+    }
+
+    private int Room()
+    {
+        Measure();
+        var now = Volatile.Read(ref held);
+
+        // With jobs claimed ahead, wait until half of them are gone: claims of one job each cost as much as claims of many.
+        return now > LowWater ? 0 : Math.Min(concurrency + Prefetch - now, MaxPrefetch);
+    }
+
+    private void Measure()
+    {
+        var elapsed = time.GetElapsedTime(measuredAt);
+        if (elapsed < TimeSpan.FromMilliseconds(50))
+            return;
+        var doneNow = Volatile.Read(ref done);
+        perSecond = (perSecond + ((doneNow - doneAtMeasure) / elapsed.TotalSeconds)) / 2;
+        (doneAtMeasure, measuredAt) = (doneNow, time.GetTimestamp());
+    }
+}

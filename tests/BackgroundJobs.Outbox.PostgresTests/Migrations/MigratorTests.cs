@@ -1,0 +1,140 @@
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Migrations;
+
+public sealed class MigratorTests
+{
+    private const string SecondBody = "-- Why: a test.\nCREATE TABLE outbox.second (id integer);";
+
+    [Fact]
+    public async Task Eight_at_once_on_an_empty_database_apply_each_migration_once()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        var sources = Enumerable.Range(0, 8).Select(_ => NpgsqlDataSource.Create(database.ConnectionString)).ToList();
+        var applied = await Task.WhenAll(sources.Select(source => Task.Run(() => new Migrator(source).MigrateAsync())));
+        sources.ForEach(source => source.Dispose());
+
+        Assert.Equal(["0001_create_outbox"], applied.SelectMany(names => names));
+        Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.migrations WHERE name = '0001_create_outbox' AND NOT breaking"));
+    }
+
+    [Fact]
+    public async Task Migrating_again_changes_nothing()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        Assert.Equal(["0001_create_outbox"], await Migrator.MigrateAsync(database.ConnectionString));
+        var before = await SchemaDump.OfAsync(database, "outbox");
+        Assert.Empty(await Migrator.MigrateAsync(database.ConnectionString));
+        Assert.Equal(before, await SchemaDump.OfAsync(database, "outbox"));
+        Assert.Equal(1, await new Migrator(database.DataSource).GetVersionAsync());
+    }
+
+    [Fact]
+    public async Task A_migration_that_fails_leaves_nothing_of_itself_and_keeps_those_before_it()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        var migrator = Knowing(database, Migration.Parse("0002_break_it.sql", SecondBody + "\nSELECT 1 / 0;"));
+        var error = await Assert.ThrowsAsync<OutboxSchemaException>(() => migrator.MigrateAsync());
+        Assert.Contains("0002_break_it", error.Message, StringComparison.Ordinal);
+        Assert.Contains("division by zero", error.Message, StringComparison.Ordinal);
+        Assert.Equal(1, await migrator.GetVersionAsync());
+        Assert.Null(await database.ScalarAsync<string?>("SELECT to_regclass('outbox.second')::text"));
+
+        Assert.Equal(["0002_mend_it"], await Knowing(database, Migration.Parse("0002_mend_it.sql", SecondBody)).MigrateAsync());
+    }
+
+    [Fact]
+    public async Task Through_a_transaction_pooler_four_at_once_apply_each_migration_once()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        await using var bouncer = await PgBouncer.StartAsync(database.ConnectionString);
+        await using var source = NpgsqlDataSource.Create(bouncer.ConnectionString);
+        var applied = await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(() => new Migrator(source).MigrateAsync())));
+        Assert.Equal(["0001_create_outbox"], applied.SelectMany(names => names));
+        await new Migrator(source).CheckAsync();
+        Assert.Equal(0L, await database.ScalarAsync<long>(
+            "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory' AND database = (SELECT oid FROM pg_database WHERE datname = current_database())"));
+    }
+
+    [Theory]
+    [InlineData("order")]
+    [InlineData("my_jobs")]
+    public async Task Another_schema_name_works_also_a_reserved_word(string schema)
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        var options = new OutboxOptions { Schema = schema };
+        await new Migrator(database.DataSource, options).MigrateAsync();
+        await new Migrator(database.DataSource, options).CheckAsync();
+
+        Assert.Null(await database.ScalarAsync<string?>("SELECT to_regnamespace('outbox')::text"));
+        var id = await database.ScalarAsync<Guid>($"SELECT \"{schema}\".enqueue('a_kind', '{{\"n\": 1}}')");
+        Assert.Equal("a_kind", (await new JobInspector(database.DataSource, options).FindAsync(id))?.Kind);
+        Assert.Equal(3, await database.ScalarAsync<int>($"SELECT made FROM \"{schema}\".maintain_history(6, interval '14 days')"));
+
+        await database.PsqlAsync("-c", Migrator.Script(options));
+        Assert.Equal(1, await new Migrator(database.DataSource, options).GetVersionAsync());
+    }
+
+    [Fact]
+    public async Task No_schema_is_told_with_the_version_needed_and_what_to_do()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        var migrator = new Migrator(database.DataSource);
+        Assert.Equal(0, await migrator.GetVersionAsync());
+        var error = await Assert.ThrowsAsync<OutboxSchemaException>(() => migrator.CheckAsync());
+        Assert.Contains(database.Name, error.Message, StringComparison.Ordinal);
+        Assert.Contains("needs version 1", error.Message, StringComparison.Ordinal);
+        Assert.Contains("MigrateAsync()", error.Message, StringComparison.Ordinal);
+        Assert.Contains("outbox migrate", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task An_older_schema_is_told_with_both_versions()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var error = await Assert.ThrowsAsync<OutboxSchemaException>(
+            () => Knowing(database, Migration.Parse("0002_add_second.sql", SecondBody)).CheckAsync());
+        Assert.Contains("is at version 1, and lacks 0002_add_second", error.Message, StringComparison.Ordinal);
+        Assert.Contains("needs version 2", error.Message, StringComparison.Ordinal);
+        Assert.Contains("outbox migrate", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_newer_schema_is_fine_until_a_migration_says_that_it_breaks_older_workers()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var old = new Migrator(database.DataSource);
+        await Knowing(database, Migration.Parse("0002_add_second.sql", SecondBody)).MigrateAsync();
+        await old.CheckAsync();
+        Assert.Empty(await old.MigrateAsync());
+
+        await Knowing(
+            database,
+            Migration.Parse("0002_add_second.sql", SecondBody),
+            Migration.Parse("0003_drop_second.sql", "-- Why: a test.\n-- breaking: yes\nDROP TABLE outbox.second;")).MigrateAsync();
+        var error = await Assert.ThrowsAsync<OutboxSchemaException>(() => old.CheckAsync());
+        Assert.Contains("is at version 3", error.Message, StringComparison.Ordinal);
+        Assert.Contains("knows up to 1", error.Message, StringComparison.Ordinal);
+        Assert.Contains("0003_drop_second", error.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_lock_that_another_session_holds_ends_in_a_clear_error_and_holds_up_nobody_for_long()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var other = await database.DataSource.OpenConnectionAsync();
+        await using var transaction = await other.BeginTransactionAsync();
+        await using (var hold = new NpgsqlCommand("LOCK TABLE outbox.jobs IN ACCESS SHARE MODE", other, transaction))
+            await hold.ExecuteNonQueryAsync();
+        var migrator = Knowing(database, Migration.Parse("0002_rename_column.sql", "-- Why: a test.\nALTER TABLE outbox.jobs RENAME COLUMN args TO arguments;"));
+        var error = await Assert.ThrowsAsync<OutboxSchemaException>(() => migrator.MigrateAsync());
+        Assert.Contains("another session held a lock", error.Message, StringComparison.Ordinal);
+        await transaction.RollbackAsync();
+        Assert.Equal(["0002_rename_column"], await migrator.MigrateAsync());
+    }
+
+    private static Migrator Knowing(ScratchDatabase database, params Migration[] more) =>
+        new(database.DataSource, "outbox", [.. Migration.Embedded("outbox"), .. more]);
+}

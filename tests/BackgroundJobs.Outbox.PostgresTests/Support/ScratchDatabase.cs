@@ -1,0 +1,93 @@
+using System.Diagnostics;
+using BackgroundJobs.Outbox.Postgres;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Support;
+
+// A database of its own for one test class or test, with our schema or empty; dropped at the end.
+internal sealed class ScratchDatabase : IAsyncDisposable
+{
+    private static readonly Lazy<Task<string>> Template = new(MakeTemplateAsync);
+
+    private ScratchDatabase(string connectionString)
+    {
+        ConnectionString = connectionString;
+        DataSource = NpgsqlDataSource.Create(connectionString);
+    }
+
+    public string ConnectionString { get; }
+
+    public NpgsqlDataSource DataSource { get; }
+
+    public string Name => new NpgsqlConnectionStringBuilder(ConnectionString).Database!;
+
+    public static async Task<ScratchDatabase> EmptyAsync() => await CreateAsync("template1");
+
+    public static async Task<ScratchDatabase> MigratedAsync() => await CreateAsync(await Template.Value);
+
+    public async Task ExecuteAsync(string sql)
+    {
+        await using var command = DataSource.CreateCommand(sql);
+        await command.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+    }
+
+    public async Task<T> ScalarAsync<T>(string sql)
+    {
+        await using var command = DataSource.CreateCommand(sql);
+        var value = await command.ExecuteScalarAsync(TestContext.Current.CancellationToken);
+        return value is null or DBNull ? default! : (T)value;
+    }
+
+    public async Task<List<string>> TextsAsync(string sql)
+    {
+        List<string> rows = [];
+        await using var command = DataSource.CreateCommand(sql);
+        await using var reader = await command.ExecuteReaderAsync(TestContext.Current.CancellationToken);
+        while (await reader.ReadAsync(TestContext.Current.CancellationToken))
+            rows.Add(reader.GetString(0));
+        return rows;
+    }
+
+    // What psql prints; an error is an exception.
+    public async Task<string> PsqlAsync(params string[] arguments)
+    {
+        var (code, output) = await TryPsqlAsync(arguments);
+        return code == 0 ? output : throw new InvalidOperationException($"psql ended with {code}: {output}");
+    }
+
+    public async Task<(int Code, string Output)> TryPsqlAsync(params string[] arguments)
+    {
+        var builder = new NpgsqlConnectionStringBuilder(ConnectionString);
+        var start = new ProcessStartInfo("psql") { RedirectStandardOutput = true, RedirectStandardError = true };
+        string[] all = ["-X", "-h", builder.Host!, "-p", $"{builder.Port}", "-U", builder.Username!, "-d", builder.Database!, "-v", "ON_ERROR_STOP=1", .. arguments];
+        foreach (var argument in all)
+            start.ArgumentList.Add(argument);
+        if (builder.Password is { } password)
+            start.Environment["PGPASSWORD"] = password;
+        using var process = Process.Start(start)!;
+        var output = process.StandardOutput.ReadToEndAsync();
+        var errors = process.StandardError.ReadToEndAsync();
+        await process.WaitForExitAsync();
+        return (process.ExitCode, await output + await errors);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await DataSource.DisposeAsync();
+        await (await TestServer.GetAsync()).DropDatabaseAsync(ConnectionString);
+    }
+
+    private static async Task<string> MakeTemplateAsync()
+    {
+        var database = await CreateAsync("template1");
+        await new Migrator(database.DataSource).MigrateAsync();
+        await database.DataSource.DisposeAsync();
+        return database.Name;
+    }
+
+    private static async Task<ScratchDatabase> CreateAsync(string template)
+    {
+        var connectionString = await (await TestServer.GetAsync()).CreateDatabaseAsync(template, TestContext.Current.CancellationToken);
+        return new(new NpgsqlConnectionStringBuilder(connectionString) { MaxPoolSize = 20, IncludeErrorDetail = true }.ConnectionString);
+    }
+}
