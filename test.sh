@@ -14,6 +14,17 @@ fi
 
 say() { printf '%s\n' "$*" >&2; }
 
+# Debian starts what it installs, except where this file says no. We start our own.
+install() {
+    local policy=/usr/sbin/policy-rc.d made=false rc=0
+    if [ ! -e "$policy" ]; then
+        printf '#!/bin/sh\nexit 101\n' > "$policy" && chmod +x "$policy" && made=true
+    fi
+    apt-get install -y -q --no-install-recommends "$@" || { apt-get update -q && apt-get install -y -q --no-install-recommends "$@"; } || rc=1
+    [ "$made" = false ] || rm -f "$policy"
+    return $rc
+}
+
 # What is missing, as Debian packages.
 missing() {
     command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql
@@ -33,7 +44,7 @@ else
             mkdir -p /etc/postgresql-common
             [ -f /etc/postgresql-common/createcluster.conf ] || echo 'create_main_cluster = false' > /etc/postgresql-common/createcluster.conf
             # shellcheck disable=SC2086
-            { apt-get install -y -q --no-install-recommends $packages || { apt-get update -q && apt-get install -y -q --no-install-recommends $packages; }; } >&2 || {
+            install $packages >&2 || {
                 say "apt-get could not install: $packages"
                 exit 1
             }
@@ -50,6 +61,9 @@ dotnet build BackgroundJobs.Outbox.sln -c Release -nodeReuse:false || exit 1
 
 projects=$(grep -lE '<PackageReference Include="xunit.v3"' tests/*/*.csproj | wc -l)
 passed=0 failed=0 skipped=0 rc=0
+
+# With a filter, a project where nothing matches is no failure; that nothing matches anywhere still is.
+[ $# -eq 0 ] || set -- "$@" --ignore-exit-code 8
 
 # Runs all tests once; the counters of the TRX files count, and one file per test project must be there: a crashed one leaves none.
 run() {

@@ -1,47 +1,60 @@
+using System.IO.Pipes;
 using System.Net.Sockets;
+using Npgsql;
 using Testcontainers.PostgreSql;
 
 namespace BackgroundJobs.Outbox.Testing;
 
-// A container, where Docker answers.
+// A container. Testcontainers' own companion container removes it when the owner dies.
 internal static class DockerPostgres
 {
-    private const string Image = "postgres:17-alpine";
+    private const string Image = "postgres:18-alpine";
+    private const string Socket = "/var/run/docker.sock";
+    private static readonly TimeSpan pipeTimeout = TimeSpan.FromMilliseconds(500);
 
-    public static async Task<PostgresServer> StartAsync(PostgresServerOptions options, CancellationToken cancellationToken)
+    public static async Task<RunningPostgres> StartAsync(PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
     {
-        // Without Docker the library needs a second to find out, and says it less clearly.
-        if (!IsThere())
-            throw new PostgresServerException("Docker does not answer (no DOCKER_HOST, and nobody listens on its socket).");
+        // The client's presence proves nothing, and Testcontainers takes long to find out: ask the engine first.
+        if (string.IsNullOrEmpty(places.DockerHost) && !await EngineAnswersAsync(cancellationToken).ConfigureAwait(false))
+            throw new PostgresServerException($"DOCKER_HOST is not set, and nothing answers at {(OperatingSystem.IsWindows() ? "the pipe docker_engine" : Socket)}");
+        using var timeout = new CancellationTokenSource(options.StartTimeout, TimeProvider.System);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
+        PostgreSqlContainer? container = null;
         try
         {
-            var settings = options.Settings.SelectMany(each => new[] { "-c", $"{each.Key}={each.Value}" });
-            string[] durability = options.Durable ? [] : ["-c", "fsync=off", "-c", "full_page_writes=off", "-c", "synchronous_commit=off"];
-            var container = new PostgreSqlBuilder(Image)
-                .WithCommand(["-c", $"max_connections={options.MaxConnections}", .. durability, .. settings])
+            container = new PostgreSqlBuilder(Image)
+                .WithCommand([.. PostgresSettings.Of(options).SelectMany(setting => new[] { "-c", $"{setting.Key}={setting.Value}" })])
                 .Build();
-            await container.StartAsync(cancellationToken).ConfigureAwait(false);
-            return new PostgresServer(container.GetConnectionString(), $"container {Image}", container);
+            await container.StartAsync(either.Token).ConfigureAwait(false);
+            var connection = new NpgsqlConnectionStringBuilder(container.GetConnectionString()) { Database = "postgres" };
+            return new RunningPostgres(PostgresWay.Docker, $"in a container of {Image}", connection.ConnectionString, container);
         }
-        catch (Exception e) when (e is not OperationCanceledException)
+        catch (Exception e)
         {
-            throw new PostgresServerException($"Docker could not start {Image}: {e.Message}", e);
+            if (container is not null)
+                await container.DisposeAsync().ConfigureAwait(false);
+            if (cancellationToken.IsCancellationRequested)
+                throw;
+            throw new PostgresServerException($"the container did not start: {e.Message}", e);
         }
     }
 
-    private static bool IsThere()
+    private static async Task<bool> EngineAnswersAsync(CancellationToken cancellationToken)
     {
-        if (!string.IsNullOrEmpty(Environment.GetEnvironmentVariable("DOCKER_HOST")))
-            return true;
-        if (OperatingSystem.IsWindows())
-            return File.Exists(@"\\.\pipe\docker_engine");
         try
         {
+            if (OperatingSystem.IsWindows())
+            {
+                await using var pipe = new NamedPipeClientStream("docker_engine");
+                await pipe.ConnectAsync(pipeTimeout, cancellationToken).ConfigureAwait(false);
+                return true;
+            }
+
             using var socket = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
-            socket.Connect(new UnixDomainSocketEndPoint("/var/run/docker.sock"));
+            await socket.ConnectAsync(new UnixDomainSocketEndPoint(Socket), cancellationToken).ConfigureAwait(false);
             return true;
         }
-        catch (SocketException)
+        catch (Exception e) when (e is SocketException or TimeoutException or IOException or UnauthorizedAccessException)
         {
             return false;
         }

@@ -1,39 +1,29 @@
-using System.Text.RegularExpressions;
-
 namespace BackgroundJobs.Outbox.Testing;
 
-// PostgreSQL's own programs, where its packages put them.
-internal static partial class InstalledPostgres
+// PostgreSQL's programs on this machine.
+internal static class InstalledPostgres
 {
-    public static Task<PostgresServer> StartAsync(PostgresServerOptions options, CancellationToken cancellationToken)
+    private static readonly string[] needed = ["initdb", "pg_ctl", "postgres"];
+
+    public static async Task<RunningPostgres> StartAsync(PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
     {
-        var folder = Find() ?? throw new PostgresServerException("no initdb and postgres in PATH or where PostgreSQL's packages put them.");
-        return PostgresCluster.StartAsync(folder, $"installed in {folder}", options, cancellationToken);
+        var bin = FindBin(places)
+            ?? throw new PostgresServerException(
+                $"no folder with {string.Join(", ", needed)} on PATH or under {string.Join(", ", places.BinFolders.Select(folders => folders.Parent))}");
+        var cluster = await PostgresCluster.StartAsync(bin, options, places, cancellationToken).ConfigureAwait(false);
+        return new RunningPostgres(PostgresWay.Installed, $"installed in {bin}", cluster.ConnectionString, cluster);
     }
 
-    public static string? Find()
-    {
-        var path = (Environment.GetEnvironmentVariable("PATH") ?? "").Split(Path.PathSeparator, StringSplitOptions.RemoveEmptyEntries);
-        return path.Concat(Packages()).FirstOrDefault(HasPrograms);
-    }
+    public static string? FindBin(SearchPlaces places) =>
+        places.Path.Concat(places.BinFolders.SelectMany(folders => folders.NewestFirst()))
+            .Where(folder => needed.All(name => File.Exists(Program(folder, name))))
+            .Select(Resolved)
+            .FirstOrDefault();
 
-    private static bool HasPrograms(string folder) => File.Exists(Program(folder, "initdb")) && File.Exists(Program(folder, "postgres"));
+    // PATH often has links only; where they lead says which version it is.
+    private static string Resolved(string bin) =>
+        Path.GetDirectoryName(File.ResolveLinkTarget(Program(bin, "postgres"), returnFinalTarget: true)?.FullName) is { } target
+        && needed.All(name => File.Exists(Program(target, name))) ? target : bin;
 
-    public static string Program(string folder, string name) => Path.Combine(folder, OperatingSystem.IsWindows() ? name + ".exe" : name);
-
-    // Newest first: /usr/lib/postgresql/15/bin (Debian), postgresql@17 (Homebrew), Program Files\PostgreSQL\17\bin.
-    private static IEnumerable<string> Packages()
-    {
-        (string Root, string Pattern)[] places = OperatingSystem.IsWindows()
-            ? [(Path.Combine(Environment.GetFolderPath(Environment.SpecialFolder.ProgramFiles), "PostgreSQL"), "*")]
-            : [("/usr/lib/postgresql", "*"), ("/usr", "pgsql-*"), ("/opt/homebrew/opt", "postgresql*"), ("/usr/local/opt", "postgresql*")];
-        return places
-            .Where(place => Directory.Exists(place.Root))
-            .SelectMany(place => Directory.GetDirectories(place.Root, place.Pattern))
-            .OrderByDescending(folder => int.TryParse(Number().Match(folder).Value, out var version) ? version : 0)
-            .Select(folder => Path.Combine(folder, "bin"));
-    }
-
-    [GeneratedRegex(@"[0-9]+\z")]
-    private static partial Regex Number();
+    public static string Program(string bin, string name) => Path.Combine(bin, OperatingSystem.IsWindows() ? name + ".exe" : name);
 }

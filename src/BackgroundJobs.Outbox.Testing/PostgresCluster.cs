@@ -1,4 +1,4 @@
-using System.Diagnostics;
+using System.Collections.Concurrent;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -7,182 +7,108 @@ using Npgsql;
 
 namespace BackgroundJobs.Outbox.Testing;
 
-// A private cluster in a folder of its own: made, started, and gone with its owner. A watchdog stands between us and the server: a shell whose
-// standard input is a pipe from us. However we end, the pipe closes; then it stops the server and removes the folder. (The kernel's
-// parent-death signal would do that too, but on Linux it follows the thread that started the child, and on other systems there is none.)
+// A throwaway cluster of the programs in one bin folder: made, started, and left to its watchdog.
 internal sealed class PostgresCluster : IAsyncDisposable
 {
-    // "$1": the folder; the rest: the server. In a process group of its own, so that Ctrl-C in the terminal reaches us first.
-    private const string Watchdog = """
-        folder=$1; shift
-        trap '' INT TERM HUP
-        set -m 2>/dev/null
-        "$@" </dev/null >"$folder/log" 2>&1 &
-        server=$!
-        set +m
-        cat >/dev/null
-        kill -INT "$server" 2>/dev/null
-        ( n=0; while [ $n -lt 10 ]; do sleep 1; n=$((n+1)); done; kill -QUIT "$server" ) >/dev/null 2>&1 &
-        guard=$!
-        wait "$server" 2>/dev/null
-        kill "$guard" 2>/dev/null
-        rm -rf "$folder"
-        """;
+    private const int PortTries = 5;
 
-    private readonly string folder;
-    private readonly Process process;
+    // An owner that keeps only the connection string must not lose its server to the garbage collector, which would close the watchdog's pipe.
+    private static readonly ConcurrentDictionary<PostgresCluster, bool> running = new();
 
-    private PostgresCluster(string folder, Process process)
+    private readonly ClusterFolder folder;
+    private readonly ServerUser user;
+    private readonly string bin;
+    private readonly string password = RandomNumberGenerator.GetHexString(32);
+
+    private PostgresCluster(ClusterFolder folder, ServerUser user, string bin)
     {
         this.folder = folder;
-        this.process = process;
+        this.user = user;
+        this.bin = bin;
     }
 
-    public static async Task<PostgresServer> StartAsync(string programs, string source, PostgresServerOptions options, CancellationToken cancellationToken)
+    public string Folder => folder.Folder;
+
+    public string ConnectionString { get; private set; } = "";
+
+    public static async Task<PostgresCluster> StartAsync(
+        string bin, PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
     {
-        var folder = Directory.CreateTempSubdirectory("outbox-pg-").FullName;
+        await ClusterFolder.RemoveStaleAsync(places.CacheFolder).ConfigureAwait(false);
+        var user = await ServerUser.FindAsync(places, cancellationToken).ConfigureAwait(false);
+        var folder = ClusterFolder.Create(places.CacheFolder, user.Command(InstalledPostgres.Program(bin, "pg_ctl")));
+        var cluster = new PostgresCluster(folder, user, bin);
+        using var timeout = new CancellationTokenSource(options.StartTimeout, TimeProvider.System);
+        using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);
         try
         {
-            var user = ServerUser.Current;
-            var password = RandomNumberGenerator.GetHexString(32);
-            var passwordFile = Path.Combine(folder, "password");
-            await File.WriteAllTextAsync(passwordFile, password + "\n", cancellationToken).ConfigureAwait(false);
-            await user.OwnAsync(folder, cancellationToken).ConfigureAwait(false);
-            var data = Path.Combine(folder, "data");
-            await user.RunAsync(
-                InstalledPostgres.Program(programs, "initdb"),
-                ["-D", data, "-U", "postgres", "-A", "scram-sha-256", "--pwfile", passwordFile, "-E", "UTF8", "--locale=C", "--no-sync", "--no-instructions"],
-                cancellationToken).ConfigureAwait(false);
-            File.Delete(passwordFile);
-
-            for (var attempt = 1; ; attempt++)
-            {
-                var port = FreePort();
-                var cluster = Start(programs, folder, user, Arguments(folder, data, port, options));
-                var connectionString = new NpgsqlConnectionStringBuilder
-                {
-                    Host = "127.0.0.1",
-                    Port = port,
-                    Username = "postgres",
-                    Password = password,
-                    Database = "postgres",
-                    IncludeErrorDetail = true,
-                }.ConnectionString;
-                if (await cluster.WaitAsync(connectionString, options.StartTimeout, cancellationToken).ConfigureAwait(false))
-                    return new PostgresServer(connectionString, source, cluster);
-
-                // Somebody else may have taken the port between our look and the server's bind.
-                var log = await cluster.LogAsync().ConfigureAwait(false);
-                if (attempt == 3 || !log.Contains("could not bind", StringComparison.Ordinal))
-                {
-                    await cluster.DisposeAsync().ConfigureAwait(false);
-                    throw new PostgresServerException($"the server in {programs} does not start: {log}");
-                }
-
-                await cluster.EndAsync(keepFolder: true).ConfigureAwait(false);
-            }
+            await cluster.MakeAsync(options, either.Token).ConfigureAwait(false);
+            await cluster.StartAsync(options, either.Token).ConfigureAwait(false);
         }
-        catch
+        catch (Exception e)
         {
-            if (Directory.Exists(folder))
-                Directory.Delete(folder, recursive: true);
+            await folder.DisposeAsync().ConfigureAwait(false);
+            if (e is OperationCanceledException && !cancellationToken.IsCancellationRequested)
+                throw new PostgresServerException($"PostgreSQL in {bin} was not up within {options.StartTimeout.TotalSeconds:0.#} s (PostgresServerOptions.StartTimeout).", e);
             throw;
         }
-    }
 
-    public async ValueTask DisposeAsync()
-    {
-        AppDomain.CurrentDomain.ProcessExit -= OnExit;
-        await EndAsync(keepFolder: false).ConfigureAwait(false);
-        process.Dispose();
-    }
-
-    private static PostgresCluster Start(string programs, string folder, ServerUser user, string[] arguments)
-    {
-        var server = InstalledPostgres.Program(programs, "postgres");
-        var start = OperatingSystem.IsWindows()
-            ? new ProcessStartInfo(server, arguments)
-            : new ProcessStartInfo("/bin/sh", ["-c", Watchdog, "outbox-postgres", folder, .. user.Prefix, server, .. arguments]);
-        start.WorkingDirectory = Path.GetPathRoot(folder);
-        start.RedirectStandardInput = true;
-        start.UseShellExecute = false;
-        var cluster = new PostgresCluster(folder, Process.Start(start)!);
-        AppDomain.CurrentDomain.ProcessExit += cluster.OnExit;
+        running[cluster] = true;
         return cluster;
     }
 
-    private static string[] Arguments(string folder, string data, int port, PostgresServerOptions options)
+    public ValueTask DisposeAsync()
     {
-        Dictionary<string, string> settings = new(StringComparer.Ordinal)
-        {
-            ["listen_addresses"] = "127.0.0.1",
-            ["port"] = port.ToString(CultureInfo.InvariantCulture),
-            ["max_connections"] = options.MaxConnections.ToString(CultureInfo.InvariantCulture),
-            ["shared_buffers"] = "256MB",
-            ["max_wal_size"] = "2GB",
-
-            // A socket's path holds 107 bytes; where the folder's is too long for it there is the port.
-            ["unix_socket_directories"] = OperatingSystem.IsWindows() || folder.Length > 80 ? "" : folder,
-        };
-        if (!options.Durable)
-        {
-            settings["fsync"] = "off";
-            settings["full_page_writes"] = "off";
-            settings["synchronous_commit"] = "off";
-        }
-
-        foreach (var (name, value) in options.Settings)
-            settings[name] = value;
-        return ["-D", data, .. settings.SelectMany(each => new[] { "-c", $"{each.Key}={each.Value}" })];
+        running.TryRemove(this, out _);
+        return folder.DisposeAsync();
     }
 
-    private async Task<bool> WaitAsync(string connectionString, TimeSpan limit, CancellationToken cancellationToken)
+    // With a password, also on this machine alone: 127.0.0.1 is open to everybody who has an account here.
+    private async Task MakeAsync(PostgresServerOptions options, CancellationToken cancellationToken)
     {
-        var started = TimeProvider.System.GetTimestamp();
-        while (TimeProvider.System.GetElapsedTime(started) < limit && !process.HasExited)
+        var passwordFile = Path.Combine(Folder, "password");
+        await File.WriteAllTextAsync(passwordFile, password, cancellationToken).ConfigureAwait(false);
+        await user.GiveAsync(Folder, cancellationToken).ConfigureAwait(false);
+        var initdb = await ProgramRun.ToEndAsync(
+            user.Command(
+                InstalledPostgres.Program(bin, "initdb"), "-D", folder.Data, "-U", "postgres", "--auth=scram-sha-256", $"--pwfile={passwordFile}",
+                "--encoding=UTF8", $"--locale={(OperatingSystem.IsLinux() ? "C.UTF-8" : "C")}", "--no-sync"),
+            cancellationToken).ConfigureAwait(false);
+        if (initdb.ExitCode != 0)
+            throw new PostgresServerException($"initdb in {bin} failed: {initdb.Output}");
+
+        File.Delete(passwordFile);
+        var settings = PostgresSettings.Of(options)
+            .Prepend(new("listen_addresses", "127.0.0.1"))
+            .Prepend(new("unix_socket_directories", PostgresSettings.SocketFolder(Folder)))
+            .Select(setting => $"{setting.Key} = '{setting.Value.Replace("'", "''", StringComparison.Ordinal)}'");
+        await File.AppendAllLinesAsync(Path.Combine(folder.Data, "postgresql.conf"), settings, cancellationToken).ConfigureAwait(false);
+    }
+
+    // Between our look and the server's bind another process may take the port: then again, with another.
+    private async Task StartAsync(PostgresServerOptions options, CancellationToken cancellationToken)
+    {
+        var log = Path.Combine(Folder, "log");
+        for (var tries = 1; ; tries++)
         {
-            try
+            var port = FreePort();
+            var start = await ProgramRun.ToEndAsync(
+                user.Command(
+                    InstalledPostgres.Program(bin, "pg_ctl"), "-D", folder.Data, "-l", log, "-s", "-w",
+                    "-t", Math.Ceiling(options.StartTimeout.TotalSeconds).ToString(CultureInfo.InvariantCulture), "-o", $"-p {port}", "start"),
+                cancellationToken,
+                capture: !OperatingSystem.IsWindows()).ConfigureAwait(false);
+            if (start.ExitCode == 0)
             {
-                await using var connection = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(connectionString) { Pooling = false, Timeout = 5 }.ConnectionString);
-                await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
-                return true;
+                ConnectionString = ConnectionTo(port);
+                return;
             }
-            catch (NpgsqlException)
-            {
-                if ((await LogAsync().ConfigureAwait(false)).Contains("FATAL:  could not", StringComparison.Ordinal))
-                    return false;
-                await Task.Delay(TimeSpan.FromMilliseconds(25), TimeProvider.System, cancellationToken).ConfigureAwait(false);
-            }
+
+            var said = File.Exists(log) ? await File.ReadAllTextAsync(log, cancellationToken).ConfigureAwait(false) : start.Output;
+            if (tries == PortTries || !said.Contains("lock file", StringComparison.Ordinal) && !said.Contains("bind", StringComparison.Ordinal))
+                throw new PostgresServerException($"PostgreSQL in {bin} did not start: {said.Trim()}");
+            File.Delete(log);
         }
-
-        return false;
-    }
-
-    private async Task<string> LogAsync()
-    {
-        var log = Path.Combine(folder, "log");
-        return File.Exists(log) ? (await File.ReadAllTextAsync(log).ConfigureAwait(false)).Trim() : "(no log)";
-    }
-
-    private async Task EndAsync(bool keepFolder)
-    {
-        if (OperatingSystem.IsWindows())
-            process.Kill(entireProcessTree: true);
-        else
-            process.StandardInput.Close();
-        await process.WaitForExitAsync().ConfigureAwait(false);
-        if (!keepFolder && Directory.Exists(folder))
-            Directory.Delete(folder, recursive: true);
-    }
-
-    // An owner that ends without disposing: the closed pipe does the rest, on Windows the kill.
-    private void OnExit(object? sender, EventArgs e)
-    {
-        if (OperatingSystem.IsWindows())
-            process.Kill(entireProcessTree: true);
-        else
-            process.StandardInput.Close();
-        process.WaitForExit(TimeSpan.FromSeconds(15));
     }
 
     private static int FreePort()
@@ -191,4 +117,17 @@ internal sealed class PostgresCluster : IAsyncDisposable
         listener.Start();
         return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
+
+    // The server speaks neither TLS nor GSS: asking for them would cost two round trips per connection.
+    private string ConnectionTo(int port) => new NpgsqlConnectionStringBuilder
+    {
+        Host = "127.0.0.1",
+        Port = port,
+        Username = "postgres",
+        Password = password,
+        Database = "postgres",
+        SslMode = SslMode.Disable,
+        GssEncryptionMode = GssEncryptionMode.Disable,
+        IncludeErrorDetail = true,
+    }.ConnectionString;
 }

@@ -3,129 +3,95 @@ using Npgsql;
 namespace BackgroundJobs.Outbox.Testing;
 
 /// <summary>
-/// A real PostgreSQL for tests, samples and benchmarks. Taken from the first of: the server that the environment variable
-/// <c>OUTBOX_CONNECTION</c> names; PostgreSQL's programs on this machine, as a private throwaway cluster; PostgreSQL 18 from npm, likewise;
-/// a container. <c>OUTBOX_POSTGRES=installed|embedded|docker</c> forces one. What was started ends with its owner, also when that is killed.
+/// A real PostgreSQL for integration tests: given by <c>OUTBOX_CONNECTION</c>, else a throwaway cluster of the programs installed here, else
+/// an embedded one, else a container. <c>OUTBOX_POSTGRES=installed|embedded|docker</c> forces one. What was started stops with the process
+/// that started it, however that ends, and leaves nothing behind. Start one per test process, and make a database per test.
 /// </summary>
 public sealed class PostgresServer : IAsyncDisposable
 {
-    private readonly IAsyncDisposable? started;
-    private readonly SemaphoreSlim creating = new(1, 1);
+    private readonly RunningPostgres running;
+    private readonly DatabaseMaker databases;
 
-    internal PostgresServer(string connectionString, string source, IAsyncDisposable? started)
+    private PostgresServer(RunningPostgres running, Version version)
     {
-        ConnectionString = connectionString;
-        Source = source;
-        this.started = started;
+        this.running = running;
+        Version = version;
+        databases = new DatabaseMaker(running.ConnectionString);
     }
 
-    /// <summary>To the database <c>postgres</c>, as a user who may create databases.</summary>
-    public string ConnectionString { get; }
+    /// <summary>A connection string of a superuser (a given server: of the given user) to a database that always exists.</summary>
+    public string ConnectionString => running.ConnectionString;
+
+    /// <summary>Which way the server was got.</summary>
+    public PostgresWay Way => running.Way;
 
     /// <summary>Where it comes from, for people: "installed in /usr/lib/postgresql/15/bin".</summary>
-    public string Source { get; }
+    public string Source => running.Source;
 
-    /// <summary>Finds or starts a server.</summary>
-    /// <param name="options">How a started server is to be. Default: fast and not durable.</param>
-    /// <param name="cancellationToken">Gives up.</param>
-    /// <returns>A server that takes connections.</returns>
-    /// <exception cref="PostgresServerException">There is none and none can be started; the message lists the ways and why each failed.</exception>
-    public static async Task<PostgresServer> StartAsync(PostgresServerOptions? options = null, CancellationToken cancellationToken = default)
+    /// <summary>The server's version, e.g. 18.4.</summary>
+    public Version Version { get; }
+
+    /// <summary>Finds or starts a server, and returns when it answers.</summary>
+    /// <param name="options">How to start it. Default: fast and not durable.</param>
+    /// <param name="cancellationToken">Stops the search; what was started by then is stopped.</param>
+    /// <returns>The server. Dispose it, or leave it to the end of the process.</returns>
+    /// <exception cref="PostgresServerException">No way worked, or the forced one did not: the message says why each failed.</exception>
+    public static Task<PostgresServer> StartAsync(PostgresServerOptions? options = null, CancellationToken cancellationToken = default) =>
+        StartAsync(options ?? new PostgresServerOptions(), SearchPlaces.OfThisProcess(), cancellationToken);
+
+    internal static async Task<PostgresServer> StartAsync(PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
     {
-        options ??= new PostgresServerOptions();
-        var forced = Environment.GetEnvironmentVariable("OUTBOX_POSTGRES");
-        if (forced is not (null or "" or "installed" or "embedded" or "docker"))
-            throw new PostgresServerException($"OUTBOX_POSTGRES is '{forced}', which names no way to get a PostgreSQL. Use installed, embedded or docker, or unset it.");
-        if (string.IsNullOrEmpty(forced) && Environment.GetEnvironmentVariable("OUTBOX_CONNECTION") is { Length: > 0 } given)
-            return await GivenAsync(given, cancellationToken).ConfigureAwait(false);
+        ArgumentOutOfRangeException.ThrowIfLessThan(options.MaxConnections, 1);
+        ArgumentOutOfRangeException.ThrowIfLessThanOrEqual(options.StartTimeout, TimeSpan.Zero);
 
-        List<string> failures = [];
-        foreach (var (way, start) in Ways(options, cancellationToken))
-        {
-            if (!string.IsNullOrEmpty(forced) && forced != way)
-                continue;
-            try
-            {
-                return await start().ConfigureAwait(false);
-            }
-            catch (PostgresServerException e)
-            {
-                failures.Add($"{way}: {e.Message}");
-            }
-        }
-
-        throw new PostgresServerException(
-            "No PostgreSQL was found or could be started. " + string.Join(" ", failures)
-            + " Ways to get one: set OUTBOX_CONNECTION to a server's connection string; install PostgreSQL 14 or newer (apt-get install postgresql, brew install postgresql@17); "
-            + "install Node.js with npm, which brings an embedded one; or start Docker.");
-    }
-
-    /// <summary>Creates a database with a name of its own.</summary>
-    /// <param name="template">Copied from this database, to which nobody may be connected. Default: PostgreSQL's own template.</param>
-    /// <param name="cancellationToken">Cancels.</param>
-    /// <returns>Its connection string.</returns>
-    public async Task<string> CreateDatabaseAsync(string? template = null, CancellationToken cancellationToken = default)
-    {
-        var name = $"outbox_{Guid.NewGuid():N}";
-
-        // PostgreSQL copies a template for one at a time, and refuses the second instead of letting it wait.
-        await creating.WaitAsync(cancellationToken).ConfigureAwait(false);
+        var running = await PostgresSearch.RunAsync(options, places, cancellationToken).ConfigureAwait(false);
         try
         {
-            await AdministerAsync($"CREATE DATABASE {name} TEMPLATE {Quoted(template ?? "template1")}", cancellationToken).ConfigureAwait(false);
+            await using var source = NpgsqlDataSource.Create(running.ConnectionString);
+            await using var connection = await source.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+            return new PostgresServer(running, connection.PostgreSqlVersion);
+        }
+        catch (Exception e)
+        {
+            await running.DisposeAsync().ConfigureAwait(false);
+            if (e is NpgsqlException)
+                throw new PostgresServerException($"PostgreSQL ({running.Source}) does not answer: {e.Message} Check the connection and that the server runs.", e);
+            throw;
+        }
+    }
+
+    /// <summary>Makes a new database with a name of its own.</summary>
+    /// <param name="template">The database to copy: its name, or a connection string to it. Nobody may be connected to it. Default: an empty one.</param>
+    /// <param name="cancellationToken">Stops the wait; the database may exist all the same.</param>
+    /// <returns>A connection string to the new database.</returns>
+    /// <exception cref="PostgresServerException">Somebody stayed connected to the template.</exception>
+    public Task<string> CreateDatabaseAsync(string? template = null, CancellationToken cancellationToken = default) =>
+        databases.CreateAsync(template, cancellationToken);
+
+    /// <summary>Drops a database, and ends the sessions that are connected to it. One that does not exist is no error.</summary>
+    /// <param name="database">Its name, or a connection string to it.</param>
+    /// <param name="cancellationToken">Stops the wait.</param>
+    /// <returns>A task that ends when the database is gone.</returns>
+    public Task DropDatabaseAsync(string database, CancellationToken cancellationToken = default) =>
+        databases.DropAsync(database, cancellationToken);
+
+    /// <summary>Stops the server and removes all of it. A given server goes on running; the databases made here are dropped from it.</summary>
+    /// <returns>A task that ends when no process and no file is left.</returns>
+    public async ValueTask DisposeAsync()
+    {
+        try
+        {
+            if (Way == PostgresWay.Given)
+                await databases.DropAllAsync().ConfigureAwait(false);
         }
         finally
         {
-            creating.Release();
-        }
-
-        return new NpgsqlConnectionStringBuilder(ConnectionString) { Database = name }.ConnectionString;
-    }
-
-    /// <summary>Drops a database, whoever is connected to it.</summary>
-    /// <param name="connectionString">As <see cref="CreateDatabaseAsync"/> returned it.</param>
-    /// <param name="cancellationToken">Cancels.</param>
-    /// <returns>A task.</returns>
-    public Task DropDatabaseAsync(string connectionString, CancellationToken cancellationToken = default) => AdministerAsync(
-        $"DROP DATABASE IF EXISTS {Quoted(new NpgsqlConnectionStringBuilder(connectionString).Database!)} WITH (FORCE)", cancellationToken);
-
-    /// <summary>Stops what was started, and removes its files. A server that was given is left alone.</summary>
-    /// <returns>A task.</returns>
-    public async ValueTask DisposeAsync()
-    {
-        if (started is not null)
-            await started.DisposeAsync().ConfigureAwait(false);
-        creating.Dispose();
-    }
-
-    private static IEnumerable<(string Way, Func<Task<PostgresServer>> Start)> Ways(PostgresServerOptions options, CancellationToken cancellationToken)
-    {
-        yield return ("installed", () => InstalledPostgres.StartAsync(options, cancellationToken));
-        yield return ("embedded", () => EmbeddedPostgres.StartAsync(options, cancellationToken));
-        yield return ("docker", () => DockerPostgres.StartAsync(options, cancellationToken));
-    }
-
-    private static async Task<PostgresServer> GivenAsync(string connectionString, CancellationToken cancellationToken)
-    {
-        try
-        {
-            await using var connection = new NpgsqlConnection(connectionString);
-            await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
-            return new PostgresServer(connectionString, $"given by OUTBOX_CONNECTION, PostgreSQL {connection.PostgreSqlVersion}", null);
-        }
-        catch (Exception e) when (e is NpgsqlException or ArgumentException)
-        {
-            throw new PostgresServerException($"The server that OUTBOX_CONNECTION names takes no connection: {e.Message} Correct the variable, or unset it to let one be found.", e);
+            await databases.DisposeAsync().ConfigureAwait(false);
+            await running.DisposeAsync().ConfigureAwait(false);
         }
     }
 
-    private async Task AdministerAsync(string sql, CancellationToken cancellationToken)
-    {
-        await using var connection = new NpgsqlConnection(ConnectionString);
-        await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
-        await using var command = new NpgsqlCommand(sql, connection) { CommandTimeout = 120 };
-        await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
-    }
-
-    private static string Quoted(string name) => $"\"{name.Replace("\"", "\"\"", StringComparison.Ordinal)}\"";
+    /// <summary>Version and origin in words, e.g. "PostgreSQL 15.18, installed in /usr/lib/postgresql/15/bin".</summary>
+    /// <returns>The sentence.</returns>
+    public override string ToString() => $"PostgreSQL {Version}, {Source}";
 }

@@ -1,7 +1,7 @@
 namespace BackgroundJobs.Outbox.Testing;
 
-/// <summary>No PostgreSQL was found or could be started. The message lists the ways, and why each failed.</summary>
-public sealed class PostgresServerException : Exception
+/// <summary>No PostgreSQL could be had, or it refused what a test asked of it. The message lists what was tried and what to do.</summary>
+public sealed class PostgresServerException : OutboxException
 {
     /// <summary>An exception without a message, for serialisers.</summary>
     public PostgresServerException()

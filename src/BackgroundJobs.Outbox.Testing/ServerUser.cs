@@ -1,58 +1,63 @@
-using System.Diagnostics;
+using System.Globalization;
 
 namespace BackgroundJobs.Outbox.Testing;
 
-// Whom the server runs as. PostgreSQL refuses to run as root; a build in a container usually is root.
-internal sealed class ServerUser
+// Who runs the server. PostgreSQL refuses root, so root becomes somebody else first; everybody else stays who he is.
+internal sealed record ServerUser(string? Name, int UserId, int GroupId, IReadOnlyList<string> Switch)
 {
-    private ServerUser(string? name, string[] prefix)
+    private static readonly string[] candidates = OperatingSystem.IsMacOS() ? ["postgres", "_postgres", "nobody"] : ["postgres", "nobody"];
+
+    public static async Task<ServerUser> FindAsync(SearchPlaces places, CancellationToken cancellationToken)
     {
-        Name = name;
-        Prefix = prefix;
-    }
+        // On Windows pg_ctl itself drops an administrator's rights.
+        if (OperatingSystem.IsWindows() || !Environment.IsPrivilegedProcess)
+            return new ServerUser(null, 0, 0, []);
 
-    public static ServerUser Current { get; } = Find();
-
-    // Null: ourselves.
-    public string? Name { get; }
-
-    // What to put before a command so that it runs as this user. Both replace themselves by the command: no process is left between.
-    public string[] Prefix { get; }
-
-    public async Task OwnAsync(string folder, CancellationToken cancellationToken)
-    {
-        if (Name is not null)
-            await RunAsync([], "chown", ["-R", Name, folder], cancellationToken).ConfigureAwait(false);
-    }
-
-    public Task RunAsync(string program, string[] arguments, CancellationToken cancellationToken) => RunAsync(Prefix, program, arguments, cancellationToken);
-
-    private static ServerUser Find()
-    {
-        if (OperatingSystem.IsWindows() || Environment.UserName != "root")
-            return new(null, []);
-        var passwd = File.Exists("/etc/passwd") ? File.ReadAllLines("/etc/passwd") : [];
-        var name = passwd.Any(line => line.StartsWith("postgres:", StringComparison.Ordinal)) ? "postgres" : "nobody";
-        if (OperatingSystem.IsMacOS())
-            return new(name, ["sudo", "-n", "-u", name, "--"]);
-        var fields = passwd.FirstOrDefault(line => line.StartsWith(name + ":", StringComparison.Ordinal))?.Split(':') ?? [name, "x", "65534", "65534"];
-        return new(name, ["setpriv", $"--reuid={fields[2]}", $"--regid={fields[3]}", "--clear-groups", "--"]);
-    }
-
-    private static async Task RunAsync(string[] prefix, string program, string[] arguments, CancellationToken cancellationToken)
-    {
-        string[] all = [.. prefix, program, .. arguments];
-        using var process = Process.Start(new ProcessStartInfo(all[0], all[1..])
+        foreach (var name in candidates)
         {
-            WorkingDirectory = OperatingSystem.IsWindows() ? Path.GetTempPath() : "/",
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        })!;
-        var output = process.StandardOutput.ReadToEndAsync(cancellationToken);
-        var error = await process.StandardError.ReadToEndAsync(cancellationToken).ConfigureAwait(false);
-        await output.ConfigureAwait(false);
-        await process.WaitForExitAsync(cancellationToken).ConfigureAwait(false);
-        if (process.ExitCode != 0)
-            throw new PostgresServerException($"{Path.GetFileName(program)} failed with exit code {process.ExitCode}: {error.Trim()}");
+            if (await IdAsync("-u", name, cancellationToken).ConfigureAwait(false) is { } user
+                && await IdAsync("-g", name, cancellationToken).ConfigureAwait(false) is { } group)
+            {
+                return new ServerUser(name, user, group, SwitchTo(name, user, group, places));
+            }
+        }
+
+        throw new PostgresServerException(
+            $"PostgreSQL does not run as root, and this machine has none of the users {string.Join(", ", candidates)}. Run as an ordinary user, or add one of them.");
+    }
+
+    public IReadOnlyList<string> Command(params IEnumerable<string> command) => [.. Switch, .. command];
+
+    public async Task GiveAsync(string folder, CancellationToken cancellationToken)
+    {
+        if (Name is null)
+            return;
+        var run = await ProgramRun.ToEndAsync(["chown", "-R", $"{UserId}:{GroupId}", folder], cancellationToken).ConfigureAwait(false);
+        if (run.ExitCode != 0)
+            throw new PostgresServerException($"The folder {folder} cannot be given to the user {Name}: {run.Output}");
+    }
+
+    internal static IReadOnlyList<string> SwitchTo(string name, int user, int group, SearchPlaces places)
+    {
+        if (OperatingSystem.IsMacOS())
+            return ["sudo", "-n", "-u", name, "--"];
+        // BusyBox has a setpriv that cannot change the user.
+        if (places.FindProgram("setpriv") is { } setpriv && File.ResolveLinkTarget(setpriv, returnFinalTarget: true)?.Name != "busybox")
+        {
+            return
+            [
+                setpriv, string.Create(CultureInfo.InvariantCulture, $"--reuid={user}"),
+                string.Create(CultureInfo.InvariantCulture, $"--regid={group}"), "--init-groups", "--",
+            ];
+        }
+
+        // The shell is named because nobody's own refuses to run anything.
+        return ["su", "-s", "/bin/sh", "-c", "exec \"$0\" \"$@\"", "--", name];
+    }
+
+    private static async Task<int?> IdAsync(string what, string name, CancellationToken cancellationToken)
+    {
+        var run = await ProgramRun.ToEndAsync(["id", what, name], cancellationToken).ConfigureAwait(false);
+        return run.ExitCode == 0 && int.TryParse(run.Output, CultureInfo.InvariantCulture, out var id) ? id : null;
     }
 }

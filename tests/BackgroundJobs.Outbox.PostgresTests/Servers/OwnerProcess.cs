@@ -1,0 +1,63 @@
+using System.Diagnostics;
+using System.Globalization;
+
+namespace BackgroundJobs.Outbox.PostgresTests;
+
+// Another process that owns a server.
+internal sealed class OwnerProcess : IAsyncDisposable
+{
+    private readonly Process process;
+
+    private OwnerProcess(Process process, string connectionString)
+    {
+        this.process = process;
+        ConnectionString = connectionString;
+    }
+
+    public string ConnectionString { get; }
+
+    public int Id => process.Id;
+
+    // In a session of its own, as a terminal gives it: then a signal to its group reaches it and what it started, but not us.
+    public static async Task<OwnerProcess> StartAsync(string mode, bool ownGroup = false)
+    {
+        string[] command = ["dotnet", Path.Combine(AppContext.BaseDirectory, "BackgroundJobs.Outbox.TestOwner.dll"), mode];
+        var start = ownGroup ? new ProcessStartInfo("setsid", command) : new ProcessStartInfo(command[0], command[1..]);
+        start.RedirectStandardInput = true;
+        start.RedirectStandardOutput = true;
+        // A server of its own, also when the tests were given one.
+        start.Environment.Remove("OUTBOX_CONNECTION");
+        var process = Process.Start(start)!;
+        var line = await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken);
+        Assert.NotNull(line);
+        return new OwnerProcess(process, line);
+    }
+
+    public Task<string?> ReadLineAsync() => process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken).AsTask();
+
+    public void Kill(bool entireTree = false) => process.Kill(entireTree);
+
+    public void CloseInput() => process.StandardInput.Close();
+
+    // To a process, or by the negative number of its leader to a group.
+    public static async Task SignalAsync(string signal, int id)
+    {
+        using var kill = Process.Start(new ProcessStartInfo("sh", ["-c", string.Create(CultureInfo.InvariantCulture, $"kill -s {signal} -- {id}")]))!;
+        await kill.WaitForExitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(0, kill.ExitCode);
+    }
+
+    public async Task<int> ExitAsync()
+    {
+        await process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(30), TimeProvider.System);
+        return process.ExitCode;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        if (!process.HasExited)
+            process.Kill();
+        await process.WaitForExitAsync(CancellationToken.None);
+        process.Dispose();
+    }
+}
