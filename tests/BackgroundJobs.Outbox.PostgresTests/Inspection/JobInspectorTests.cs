@@ -3,7 +3,8 @@ using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Inspection;
 
-public sealed class JobInspectorTests(SeededDatabase seeded) : IClassFixture<SeededDatabase>
+[Collection(nameof(SeededDatabase))]
+public sealed class JobInspectorTests(SeededDatabase seeded)
 {
     private readonly JobInspector inspector = new(seeded.Database.DataSource);
 

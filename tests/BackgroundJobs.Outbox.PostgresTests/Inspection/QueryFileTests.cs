@@ -4,7 +4,8 @@ using BackgroundJobs.Outbox.PostgresTests.Support;
 namespace BackgroundJobs.Outbox.PostgresTests.Inspection;
 
 // Every file of queries/ against 200,000 jobs and 200,000 finished ones, as a person runs it. JobInspectorTests runs them from C#.
-public sealed class QueryFileTests(SeededDatabase seeded) : IClassFixture<SeededDatabase>
+[Collection(nameof(SeededDatabase))]
+public sealed class QueryFileTests(SeededDatabase seeded)
 {
     // Pages of 8 KiB that a query may touch, each visit counted: what it costs, on any machine.
     private static readonly Dictionary<string, int> PagesAllowed = new()

@@ -3,7 +3,8 @@ using BackgroundJobs.Outbox.PostgresTests.Support;
 namespace BackgroundJobs.Outbox.PostgresTests.Inspection;
 
 // 200,000 unfinished and 200,000 finished jobs: five queues, four priorities, twenty kinds, 500 running, 10,000 retrying, 14,000 that gave up.
-public sealed class SeededDatabase : IAsyncLifetime
+[CollectionDefinition(nameof(SeededDatabase))]
+public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDatabase>
 {
     internal ScratchDatabase Database { get; private set; } = null!;
 
