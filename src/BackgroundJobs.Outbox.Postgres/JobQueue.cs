@@ -55,7 +55,7 @@ public sealed partial class JobQueue
 
     /// <summary>Enqueues jobs in the caller's transaction, in one statement: all exist if and only if that commits.</summary>
     /// <param name="transaction">The caller's transaction, on a connection to the outbox's database.</param>
-    /// <param name="jobs">Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}"/>.</param>
+    /// <param name="jobs">Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/>.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="DuplicateJobException">An id exists already. PostgreSQL has aborted the transaction.</exception>
@@ -74,7 +74,7 @@ public sealed partial class JobQueue
     }
 
     /// <summary>Enqueues jobs that belong to no other change, in a transaction of their own, and wakes the workers.</summary>
-    /// <param name="jobs">Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}"/>.</param>
+    /// <param name="jobs">Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/>.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="DuplicateJobException">An id exists already. Nothing was written.</exception>

@@ -1,6 +1,6 @@
 namespace BackgroundJobs.Outbox;
 
-/// <summary>A job that was checked and serialised, ready to be inserted. Made by <see cref="Create{TJob}"/> only.</summary>
+/// <summary>A job that was checked and serialised, ready to be inserted. Made by <see cref="Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/> only.</summary>
 public sealed class NewJob
 {
     private NewJob()
@@ -49,6 +49,19 @@ public sealed class NewJob
     {
         ArgumentNullException.ThrowIfNull(job);
         var limits = outbox ?? OutboxOptions.Default;
+        return Make<TJob>(options, limits, ArgsOf(job, limits));
+    }
+
+    // A job whose arguments are not known yet: everything else is checked now.
+    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits)
+        where TJob : IJob => Make<TJob>(options, limits, "");
+
+    internal static string ArgsOf<TJob>(TJob job, OutboxOptions limits)
+        where TJob : IJob => JobJson.WriteArgs(job, TJob.Kind, limits);
+
+    private static NewJob Make<TJob>(EnqueueOptions? options, OutboxOptions limits, string args)
+        where TJob : IJob
+    {
         var kind = TJob.Kind;
         JobName.CheckKind(kind);
         limits.Registry?.CheckKnown(kind);
@@ -59,7 +72,7 @@ public sealed class NewJob
         {
             Id = wishes.Id ?? JobId.New(limits.TimeProvider),
             Kind = kind,
-            Args = JobJson.WriteArgs(job, kind, limits),
+            Args = args,
             Queue = wishes.Queue ?? JobDefaults.Queue,
             Priority = (short)(wishes.Priority ?? JobDefaults.Priority),
             RunAt = wishes.RunAt?.UtcDateTime,

@@ -7,6 +7,16 @@ namespace BackgroundJobs.Outbox;
 /// <summary>What every part of an application must know alike about its outbox: the schema, the JSON, the handlers.</summary>
 public sealed class OutboxOptions
 {
+    // Before Default, which takes it: static members are made in the order of the text.
+    private static JsonSerializerOptions DefaultJson { get; } = Prepared(new JsonSerializerOptions(JsonSerializerDefaults.Web)
+    {
+        AllowDuplicateProperties = false,
+        RespectNullableAnnotations = true,
+        RespectRequiredConstructorParameters = true,
+        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.Strict,
+        PropertyNameCaseInsensitive = false,
+    });
+
     private string schema = JobDefaults.Schema;
     private int maxArgsBytes = JobDefaults.MaxArgsBytes;
     private JsonSerializerOptions json = DefaultJson;
@@ -55,15 +65,6 @@ public sealed class OutboxOptions
     public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
 
     internal JobRegistry? Registry { get; private set; }
-
-    private static JsonSerializerOptions DefaultJson { get; } = Prepared(new JsonSerializerOptions(JsonSerializerDefaults.Web)
-    {
-        AllowDuplicateProperties = false,
-        RespectNullableAnnotations = true,
-        RespectRequiredConstructorParameters = true,
-        NumberHandling = System.Text.Json.Serialization.JsonNumberHandling.Strict,
-        PropertyNameCaseInsensitive = false,
-    });
 
     /// <summary>Runs jobs of a kind by a class that the container makes, in its own scope for each attempt.</summary>
     /// <typeparam name="TJob">The job type.</typeparam>

@@ -1,0 +1,41 @@
+namespace BackgroundJobs.Outbox.EntityFrameworkCore;
+
+// A job as a tracked row. Only ever inserted, or, by CompleteWith, deleted under its lease token.
+internal sealed class JobRow
+{
+    public Guid Id { get; set; }
+
+    public string Kind { get; set; } = "";
+
+    // Null until a late-bound job is evaluated; the database refuses null.
+    public string? Args { get; set; }
+
+    public string Queue { get; set; } = "";
+
+    public short Priority { get; set; }
+
+    // Null: now(), by the database; read back with the insert.
+    public DateTime? RunAt { get; set; }
+
+    public short MaxAttempts { get; set; }
+
+    public string? Headers { get; set; }
+
+    public string? TraceParent { get; set; }
+
+    public Guid? LeaseToken { get; set; }
+
+    public static JobRow Of(NewJob job, TimeProvider time) => new()
+    {
+        Id = job.Id,
+        Kind = job.Kind,
+        Args = job.Args,
+        Queue = job.Queue,
+        Priority = job.Priority,
+        // A change tracker inserts values, not expressions, so a delay counts from this process's clock here.
+        RunAt = job.Delay is { } delay ? time.GetUtcNow().UtcDateTime + delay : job.RunAt,
+        MaxAttempts = job.MaxAttempts,
+        Headers = job.Headers,
+        TraceParent = job.TraceParent,
+    };
+}

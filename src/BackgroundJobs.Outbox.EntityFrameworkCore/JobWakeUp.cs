@@ -1,0 +1,109 @@
+using System.Collections.Concurrent;
+using System.Data.Common;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Infrastructure;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.EntityFrameworkCore;
+
+// Wakes the workers after a commit: those of this process at once, those of others by NOTIFY from a connection of our own, gathered over
+// 50 ms. NOTIFY inside the application's transaction would take a database-wide lock at its COMMIT. All of it is a hint: what gets lost costs
+// a poll interval, so no failure here is anybody's failure.
+internal sealed class JobWakeUp
+{
+    private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(50);
+    private static readonly ConcurrentDictionary<(string, string, string), JobWakeUp> Each = new();
+
+    private readonly Lock gate = new();
+    private readonly Dictionary<string, DateTime> waiting = new(StringComparer.Ordinal);
+    private readonly OutboxOptions options;
+    private readonly JobSignal signal;
+    private readonly bool notify;
+    private readonly NpgsqlConnection? template;
+    private bool sending;
+
+    private JobWakeUp(DbConnection connection, OutboxOptions options, bool notify)
+    {
+        this.options = options;
+        this.notify = notify;
+        signal = JobSignal.For(connection, options.Schema);
+
+        // Keeps the data source and the password of the application's connection, which its connection string no longer tells.
+        template = notify && connection is NpgsqlConnection npgsql ? (NpgsqlConnection)((ICloneable)npgsql).Clone() : null;
+    }
+
+    // To be called while the context may be used; Raise may then be called from anywhere.
+    public static JobWakeUp For(DbContext context)
+    {
+        var extension = context.GetService<IDbContextOptions>().FindExtension<OutboxOptionsExtension>()!;
+        var connection = context.Database.GetDbConnection();
+        return Each.GetOrAdd(
+            (connection.DataSource, connection.Database, $"{extension.Options.Schema} {extension.Notify}"),
+            static (_, from) => new JobWakeUp(from.connection, from.extension.Options, from.extension.Notify),
+            (connection, extension));
+    }
+
+    public void Raise(IReadOnlyList<JobHint> hints)
+    {
+        foreach (var hint in hints)
+            signal.Raise(hint);
+        if (!notify || template is null)
+            return;
+        lock (gate)
+        {
+            foreach (var hint in hints)
+            {
+                if (!waiting.TryGetValue(hint.Queue, out var known) || hint.RunAt < known)
+                    waiting[hint.Queue] = hint.RunAt;
+            }
+
+            if (sending)
+                return;
+            sending = true;
+        }
+
+        // Without the caller's ambient transaction and trace: neither is ours.
+        using (ExecutionContext.SuppressFlow())
+            _ = Task.Run(SendAsync);
+    }
+
+    private async Task SendAsync()
+    {
+        while (Take() is { } payloads)
+        {
+            try
+            {
+                await using var connection = (NpgsqlConnection)((ICloneable)template!).Clone();
+                await connection.OpenAsync().ConfigureAwait(false);
+                await using var command = new NpgsqlCommand(SqlFile.Read(typeof(JobWakeUp).Assembly, "sql/notify_jobs.sql", options.Schema).Text, connection)
+                {
+                    Parameters = { new NpgsqlParameter<string> { TypedValue = options.Schema + "_jobs" }, new NpgsqlParameter<string[]> { TypedValue = payloads } },
+                };
+                await command.ExecuteNonQueryAsync().ConfigureAwait(false);
+            }
+#pragma warning disable CA1031 // A hint that cannot be sent must not hurt anyone; the poll finds the jobs.
+            catch (Exception)
+#pragma warning restore CA1031
+            {
+            }
+
+            await Task.Delay(Gathering, options.TimeProvider).ConfigureAwait(false);
+        }
+    }
+
+    private string[]? Take()
+    {
+        lock (gate)
+        {
+            if (waiting.Count == 0)
+            {
+                sending = false;
+                return null;
+            }
+
+            string[] payloads = [.. waiting.Select(each => new JobHint(each.Key, each.Value).ToPayload())];
+            waiting.Clear();
+            return payloads;
+        }
+    }
+}
