@@ -21,9 +21,6 @@ internal sealed class ScratchDatabase : IAsyncDisposable
 
     public string Name => new NpgsqlConnectionStringBuilder(ConnectionString).Database!;
 
-    private static string Server => Environment.GetEnvironmentVariable("OUTBOX_CONNECTION")
-        ?? throw new InvalidOperationException("No PostgreSQL was given. Set OUTBOX_CONNECTION to a server's connection string.");
-
     public static async Task<ScratchDatabase> EmptyAsync() => await CreateAsync("template1");
 
     public static async Task<ScratchDatabase> MigratedAsync() => await CreateAsync(await Template.Value);
@@ -77,9 +74,7 @@ internal sealed class ScratchDatabase : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await DataSource.DisposeAsync();
-        await using var server = NpgsqlDataSource.Create(Server);
-        await using var drop = server.CreateCommand($"DROP DATABASE IF EXISTS {Name} WITH (FORCE)");
-        await drop.ExecuteNonQueryAsync();
+        await (await TestServer.GetAsync()).DropDatabaseAsync(ConnectionString);
     }
 
     private static async Task<string> MakeTemplateAsync()
@@ -87,16 +82,12 @@ internal sealed class ScratchDatabase : IAsyncDisposable
         var database = await CreateAsync("template1");
         await new Migrator(database.DataSource).MigrateAsync();
         await database.DataSource.DisposeAsync();
-        AppDomain.CurrentDomain.ProcessExit += (_, _) => database.DisposeAsync().AsTask().GetAwaiter().GetResult();
         return database.Name;
     }
 
     private static async Task<ScratchDatabase> CreateAsync(string template)
     {
-        var name = $"test_{Guid.NewGuid():n}";
-        await using var server = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(Server) { Pooling = false }.ConnectionString);
-        await using var create = server.CreateCommand($"CREATE DATABASE {name} TEMPLATE {template}");
-        await create.ExecuteNonQueryAsync();
-        return new(new NpgsqlConnectionStringBuilder(Server) { Database = name, MaxPoolSize = 20, IncludeErrorDetail = true }.ConnectionString);
+        var connectionString = await (await TestServer.GetAsync()).CreateDatabaseAsync(template, TestContext.Current.CancellationToken);
+        return new(new NpgsqlConnectionStringBuilder(connectionString) { MaxPoolSize = 20, IncludeErrorDetail = true }.ConnectionString);
     }
 }
