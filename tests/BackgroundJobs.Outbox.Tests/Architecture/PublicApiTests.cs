@@ -14,7 +14,6 @@ public sealed class PublicApiTests
         var api = Assembly.Load(package).GeneratePublicApi(new ApiGeneratorOptions
         {
             IncludeAssemblyAttributes = false,
-            ExcludeAttributes = ["System.Runtime.CompilerServices.RequiredMemberAttribute", "System.Diagnostics.DebuggerDisplayAttribute"],
         });
         Approved.Verify(
             api.ReplaceLineEndings("\n").TrimEnd() + "\n",
