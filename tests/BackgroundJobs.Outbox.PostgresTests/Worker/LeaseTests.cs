@@ -1,0 +1,140 @@
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Worker;
+
+public sealed class LeaseTests
+{
+    [Fact]
+    public async Task Every_write_under_a_lease_that_was_lost_changes_nothing()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var (queue, old) = await ClaimedAsync(database, TimeSpan.FromMilliseconds(1));
+        await queue.RescueAsync(5, TestContext.Current.CancellationToken);
+        var now = await ClaimAsync(database, queue, await RegisterAsync(database, queue, TimeSpan.FromMinutes(1)));
+
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        Assert.Equal([old.Id], await queue.FinishAsync(connection, [new FinishedJob(old, JobState.Completed, HistoryPolicy.Keep, null)], prepare: false));
+        Assert.Empty(await queue.RescheduleAsync(connection, [new RescheduledJob(old, null, true, JobError.Of("x", "y"), "1")]));
+        await queue.SaveCursorsAsync(connection, [(old, "1")]);
+
+        Assert.Equal(2, now.Attempt);
+        Assert.Equal($"{now.LeaseToken}|0|t", await database.ScalarAsync<string>("SELECT concat_ws('|', lease_token, failures, saved_cursor IS NULL) FROM outbox.jobs"));
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history"));
+    }
+
+    [Fact]
+    public async Task A_zombies_own_transaction_rolls_back()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("CREATE TABLE effects (n integer)");
+        var (queue, old) = await ClaimedAsync(database, TimeSpan.FromMilliseconds(1));
+        await queue.RescueAsync(5, TestContext.Current.CancellationToken);
+        var context = new JobContext(old, EmptyServices.Instance, queue.Options, CancellationToken.None);
+
+        await using (var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken))
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            await using var effect = new NpgsqlCommand("INSERT INTO effects VALUES (1)", connection, transaction);
+            await effect.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+            await Assert.ThrowsAsync<LeaseLostException>(() => context.CompleteAsync(transaction, TestContext.Current.CancellationToken));
+        }
+
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM effects"));
+        Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+    }
+
+    [Fact]
+    public async Task A_worker_that_was_declared_dead_claims_nothing()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var worker = await RegisterAsync(database, queue, TimeSpan.FromMilliseconds(1));
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        await queue.RescueAsync(5, TestContext.Current.CancellationToken);
+        Assert.Empty(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
+    }
+
+    [Fact]
+    public async Task A_claim_that_is_under_way_holds_off_the_rescue_of_its_worker()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var worker = await RegisterAsync(database, queue, TimeSpan.FromMilliseconds(1));
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            Assert.Single(await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: false));
+            Assert.Empty(await queue.RescueAsync(5, TestContext.Current.CancellationToken));
+            await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        var released = Assert.Single(await queue.RescueAsync(5, TestContext.Current.CancellationToken));
+        Assert.Equal(1, released.Jobs);
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.workers"));
+    }
+
+    [Fact]
+    public async Task A_worker_that_cannot_beat_cancels_its_handlers_before_its_lease_ends()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var cancelled = new TaskCompletionSource<long>();
+        var started = new TaskCompletionSource();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>(async (_, context, token) =>
+            {
+                started.TrySetResult();
+                if (context.Attempt == 1)
+                {
+                    token.Register(() => cancelled.TrySetResult(TimeProvider.System.GetTimestamp()));
+                    await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, token);
+                }
+            }),
+            o => (o.Lease, o.HeartbeatInterval) = (TimeSpan.FromSeconds(3), TimeSpan.FromMilliseconds(500)));
+        await worker.EnqueueAsync(new NumberJob(1));
+        await started.Task;
+
+        // Its row is locked by somebody: no beat comes through, and no connection breaks.
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            await using var hold = new NpgsqlCommand("SELECT extract(epoch FROM clock_timestamp() - heartbeat_at)::float8 FROM outbox.workers FOR UPDATE", connection, transaction);
+            var age = (double)(await hold.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
+            var locked = TimeProvider.System.GetTimestamp();
+            var heard = await cancelled.Task.WaitAsync(TimeSpan.FromSeconds(10), TimeProvider.System, TestContext.Current.CancellationToken);
+            Assert.InRange(age + TimeProvider.System.GetElapsedTime(locked, heard).TotalSeconds, 1, 3);
+        }
+
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed' AND failures = 0") == 1, "it runs again");
+        Assert.Contains("The lease could not be kept", worker.Log.Text, StringComparison.Ordinal);
+    }
+
+    private static async Task<(JobQueue, ClaimedJob)> ClaimedAsync(ScratchDatabase database, TimeSpan lease)
+    {
+        var queue = new JobQueue(database.DataSource);
+        var worker = await RegisterAsync(database, queue, lease);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        return (queue, await ClaimAsync(database, queue, worker));
+    }
+
+    private static async Task<ClaimedJob> ClaimAsync(ScratchDatabase database, JobQueue queue, Guid worker) =>
+        Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
+
+    private static async Task<Guid> RegisterAsync(ScratchDatabase database, JobQueue queue, TimeSpan lease)
+    {
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        var worker = new WorkerRegistration(Guid.NewGuid(), "test", "here", 1, "0", lease, "{}", ["number"]);
+        queue.Register(connection, worker);
+        return worker.Id;
+    }
+
+    private sealed class EmptyServices : IServiceProvider
+    {
+        public static EmptyServices Instance { get; } = new();
+
+        public object? GetService(Type serviceType) => null;
+    }
+}
