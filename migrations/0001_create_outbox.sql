@@ -1,6 +1,16 @@
 -- Why: the tables a job waits in, runs under and is remembered by.
 
-CREATE SCHEMA IF NOT EXISTS outbox;
+-- Even where the schema is there, this asks for the right to create schemas; a role for which an administrator made it has none.
+DO $schema$
+BEGIN
+    CREATE SCHEMA IF NOT EXISTS outbox;
+EXCEPTION
+    WHEN insufficient_privilege THEN
+        IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = (parse_ident('outbox.migrations'))[1]) THEN
+            RAISE;
+        END IF;
+END
+$schema$;
 
 CREATE TABLE outbox.migrations (
     version    integer PRIMARY KEY,

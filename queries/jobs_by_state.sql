@@ -4,6 +4,7 @@
 BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '1s';
+SET LOCAL jit = off;
 
 WITH RECURSIVE queue_names AS (
     (

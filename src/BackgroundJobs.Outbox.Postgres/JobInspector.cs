@@ -130,10 +130,12 @@ public sealed class JobInspector
             var rows = await connection.QueryAsync<TRow>(new CommandDefinition(sql, parameters, cancellationToken: cancellationToken)).ConfigureAwait(false);
             return rows.AsList();
         }
-        catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.QueryCanceled && !cancellationToken.IsCancellationRequested)
+        catch (PostgresException e) when (
+            e.SqlState is PostgresErrorCodes.QueryCanceled or PostgresErrorCodes.LockNotAvailable
+            && !cancellationToken.IsCancellationRequested)
         {
             throw new OutboxException(
-                $"{file} was stopped by its own timeout: the tables are larger or the database busier than it is made for. "
+                $"{file} was stopped by its own timeout ({e.MessageText}): the database is busier than it is made for, or a table is locked. "
                 + "Look at queries/table_health.sql first: dead rows, and who holds back vacuum.",
                 e);
         }

@@ -40,7 +40,9 @@ public sealed class RetryPolicy
         ArgumentOutOfRangeException.ThrowIfLessThan(jitter, 0);
         ArgumentOutOfRangeException.ThrowIfGreaterThan(jitter, 1);
 
-        // In doubles, so that the 1000th failure overflows to infinity and is capped, not to a negative tick.
+        // In doubles, so that the 1000th failure overflows to infinity and is capped, not to a negative tick. Zero times infinity is no number.
+        if (start == TimeSpan.Zero)
+            return Fixed(TimeSpan.Zero);
         return new(failures => TimeSpan.FromMilliseconds(
             Math.Min(start.TotalMilliseconds * Math.Pow(factor, failures - 1), limit.TotalMilliseconds) * (1 - (jitter * Random.Shared.NextDouble()))));
     }

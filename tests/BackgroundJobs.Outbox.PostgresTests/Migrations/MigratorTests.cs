@@ -135,6 +135,32 @@ public sealed class MigratorTests
         Assert.Equal(["0002_rename_column"], await migrator.MigrateAsync());
     }
 
+    [Theory]
+    [InlineData("outbox")]
+    [InlineData("order")]
+    public async Task A_role_that_may_not_create_schemas_migrates_one_that_was_made_for_it(string schema)
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        var role = $"app_{Guid.NewGuid():n}";
+        await database.ExecuteAsync($"CREATE ROLE {role} LOGIN PASSWORD 'app'");
+        try
+        {
+            await using var source = NpgsqlDataSource.Create(
+                new NpgsqlConnectionStringBuilder(database.ConnectionString) { Username = role, Password = "app", Pooling = false }.ConnectionString);
+            var migrator = new Migrator(source, new OutboxOptions { Schema = schema });
+            var error = await Assert.ThrowsAsync<OutboxSchemaException>(() => migrator.MigrateAsync());
+            Assert.Contains("permission denied for database", error.Message, StringComparison.Ordinal);
+
+            await database.ExecuteAsync($"CREATE SCHEMA \"{schema}\" AUTHORIZATION {role}");
+            Assert.Equal(["0001_create_outbox"], await migrator.MigrateAsync());
+            await migrator.CheckAsync();
+        }
+        finally
+        {
+            await database.ExecuteAsync($"DROP OWNED BY {role}; DROP ROLE {role}");
+        }
+    }
+
     private static Migrator Knowing(ScratchDatabase database, params Migration[] more) =>
         new(database.DataSource, "outbox", [.. Migration.Embedded("outbox"), .. more]);
 }

@@ -1,0 +1,66 @@
+using BackgroundJobs.Outbox.PostgresTests.Support;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Inspection;
+
+// 200,000 unfinished and 200,000 finished jobs: five queues, four priorities, twenty kinds, 500 running, 10,000 retrying, 14,000 that gave up.
+[CollectionDefinition(nameof(SeededDatabase))]
+public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDatabase>
+{
+    internal ScratchDatabase Database { get; private set; } = null!;
+
+    public async ValueTask InitializeAsync()
+    {
+        Database = await ScratchDatabase.MigratedAsync();
+        await Database.ExecuteAsync("""
+            INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds)
+            SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'worker-' || n, 'host', n, '1.0', interval '10 s', '{}', '{kind_1}'
+            FROM generate_series(1, 4) AS n
+            """);
+        await Database.ExecuteAsync("INSERT INTO outbox.queues (name, paused_at, paused_by, pause_reason) VALUES ('q1', now(), 'ops', 'a fire'), ('idle', NULL, NULL, NULL)");
+        await Database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, run_at, created_at, claimed_at, lease_token, worker_id, attempt, priority, failures, queue, kind, args, errors)
+            SELECT
+                outbox.new_job_id(),
+                now() + (n - 150000) * interval '100 ms',
+                now() - interval '1 day',
+                CASE WHEN n <= 500 THEN now() - n * interval '1 s' END,
+                CASE WHEN n <= 500 THEN gen_random_uuid() END,
+                CASE WHEN n <= 500 THEN ('00000000-0000-4000-8000-' || lpad((n % 4 + 1)::text, 12, '0'))::uuid END,
+                n % 3,
+                n % 4 + 1,
+                CASE WHEN n > 190000 THEN 1 ELSE 0 END,
+                'q' || n % 5,
+                'kind_' || n % 20,
+                jsonb_build_object('n', n),
+                CASE WHEN n > 190000 THEN
+                    jsonb_build_array(jsonb_build_object('attempt', 1, 'type', 'System.TimeoutException', 'message', 'slow ' || n % 7, 'at', now()))
+                END
+            FROM generate_series(1, 200000) AS n
+            """);
+        await Database.ExecuteAsync("""
+            INSERT INTO outbox.job_history (
+                id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
+                state, queue, kind, args, errors)
+            SELECT
+                outbox.new_job_id(),
+                now() - (200000 - n) * interval '10 ms',
+                now() - interval '1 day',
+                now() - interval '1 day',
+                now() - interval '1 hour',
+                gen_random_uuid(),
+                1, 2, 20, 1, 0,
+                CASE WHEN n % 20 = 0 THEN 'dead' WHEN n % 50 = 1 THEN 'cancelled' ELSE 'completed' END,
+                'q' || n % 5,
+                'kind_' || n % 20,
+                jsonb_build_object('n', n),
+                CASE WHEN n % 20 = 0 THEN
+                    jsonb_build_array(jsonb_build_object('attempt', 1, 'type', 'System.Exception', 'message', 'broken ' || n % 7, 'at', now()))
+                END
+            FROM generate_series(1, 200000) AS n
+            """);
+        await Database.ExecuteAsync("VACUUM ANALYZE outbox.jobs");
+        await Database.ExecuteAsync("VACUUM ANALYZE outbox.job_history");
+    }
+
+    public ValueTask DisposeAsync() => Database.DisposeAsync();
+}
