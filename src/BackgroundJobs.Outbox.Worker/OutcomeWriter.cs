@@ -6,7 +6,7 @@ namespace BackgroundJobs.Outbox.Worker;
 
 // Collects outcomes and records them in batches: while one batch is on its way, the next one gathers. So one outcome alone is recorded at
 // once, and under load a batch is as large as it needs to be. What cannot be written is kept and tried again; the fence makes that safe.
-internal sealed class OutcomeWriter(JobQueue queue, NpgsqlDataSource connections, bool prepare, TimeProvider time, ILogger logger) : IDisposable
+internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource connections, TimeProvider time, ILogger logger) : IDisposable
 {
     private const int MaxBatch = 5000;
 
@@ -130,9 +130,9 @@ internal sealed class OutcomeWriter(JobQueue queue, NpgsqlDataSource connections
         try
         {
             await using var connection = await connections.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-            await FinishAsync(connection, toFinish).ConfigureAwait(false);
+            await recorder.FinishAsync(connection, toFinish).ConfigureAwait(false);
             Written(toFinish);
-            await RescheduleAsync(connection, toReschedule).ConfigureAwait(false);
+            await recorder.RescheduleAsync(connection, toReschedule).ConfigureAwait(false);
             Written(toReschedule);
             backOff = TimeSpan.Zero;
             Flushed?.Invoke();
@@ -148,91 +148,6 @@ internal sealed class OutcomeWriter(JobQueue queue, NpgsqlDataSource connections
             logger.RecordFailed(e, Pending, backOff);
             await Task.Delay(backOff, time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
-    }
-
-    private async Task FinishAsync(NpgsqlConnection connection, List<FinishedJob> jobs)
-    {
-        try
-        {
-            Fenced(await queue.FinishAsync(connection, jobs, prepare).ConfigureAwait(false));
-        }
-        catch (PostgresException e) when (IsRefused(e))
-        {
-            // One bad value must not hold up the others, nor its own job for ever.
-            foreach (var job in jobs)
-                await FinishAloneAsync(connection, job).ConfigureAwait(false);
-        }
-    }
-
-    private async Task FinishAloneAsync(NpgsqlConnection connection, FinishedJob job)
-    {
-        try
-        {
-            Fenced(await queue.FinishAsync(connection, [job], prepare: false).ConfigureAwait(false));
-        }
-        catch (PostgresException e) when (IsRefused(e) && job.Error is not null)
-        {
-            logger.RecordRefused(e, job.Job.Id, job.Job.Kind);
-            Fenced(await queue.FinishAsync(connection, [job with { Error = null }], prepare: false).ConfigureAwait(false));
-        }
-    }
-
-    private async Task RescheduleAsync(NpgsqlConnection connection, List<RescheduledJob> jobs)
-    {
-        if (jobs.Count == 0)
-            return;
-        Dictionary<Guid, JobHint> given;
-        try
-        {
-            given = await queue.RescheduleAsync(connection, jobs).ConfigureAwait(false);
-        }
-        catch (PostgresException e) when (IsRefused(e))
-        {
-            given = [];
-            foreach (var job in jobs)
-            {
-                foreach (var (id, hint) in await RescheduleAloneAsync(connection, job).ConfigureAwait(false))
-                    given[id] = hint;
-            }
-        }
-
-        Fenced([.. jobs.Select(each => each.Job.Id).Where(id => !given.ContainsKey(id))]);
-
-        // Released jobs are due for anyone; a retry is only told to this process, the others see it in their heartbeat when it is due.
-        var released = jobs.Where(each => each.Delay is null).Select(each => each.Job.Id).ToHashSet();
-        foreach (var group in given.GroupBy(each => (each.Value.Queue, Released: released.Contains(each.Key))))
-        {
-            var hint = new JobHint(group.Key.Queue, group.Min(each => each.Value.RunAt));
-            if (group.Key.Released)
-                await queue.SendAsync(connection, hint, CancellationToken.None).ConfigureAwait(false);
-            else
-                JobSignal.For(connection, queue.Options.Schema).Raise(hint);
-        }
-    }
-
-    private async Task<Dictionary<Guid, JobHint>> RescheduleAloneAsync(NpgsqlConnection connection, RescheduledJob job)
-    {
-        try
-        {
-            return await queue.RescheduleAsync(connection, [job]).ConfigureAwait(false);
-        }
-        catch (PostgresException e) when (IsRefused(e) && (job.Error is not null || job.Cursor is not null))
-        {
-            logger.RecordRefused(e, job.Job.Id, job.Job.Kind);
-            return await queue.RescheduleAsync(connection, [job with { Error = null, Cursor = null }]).ConfigureAwait(false);
-        }
-    }
-
-    // Class 22 and 23: the data, not the server, is at fault; the same statement would fail for ever.
-    private static bool IsRefused(PostgresException e) => e.SqlState.StartsWith("22", StringComparison.Ordinal) || e.SqlState.StartsWith("23", StringComparison.Ordinal);
-
-    private void Fenced(List<Guid> lost)
-    {
-        if (lost.Count == 0)
-            return;
-        WorkerTelemetry.WasFenced(lost.Count);
-        foreach (var id in lost)
-            logger.Fenced(id);
     }
 
     private void Written<T>(List<T> jobs)

@@ -46,7 +46,7 @@ internal sealed class WorkerParts : IDisposable
     {
         var time = outbox.TimeProvider;
         var running = new RunningAttempts(options, time, logger);
-        var outcomes = new OutcomeWriter(queue, connections, prepare, time, logger);
+        var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), connections, time, logger);
         var lease = new WorkerLease(queue, heartbeats, options, registration, running, time, logger);
         var runner = new JobRunner(outbox, scopes, running, outcomes, time, logger, stopping);
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, time))];

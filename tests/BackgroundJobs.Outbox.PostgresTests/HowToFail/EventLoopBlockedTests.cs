@@ -18,7 +18,7 @@ public sealed class EventLoopBlockedTests
         });
         thread.Start();
         using var jobMayEnd = new ManualResetEventSlim();
-        var requestServed = new TaskCompletionSource();
+        var requestServed = new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously);
         loop.Add(() => jobMayEnd.Wait());
         loop.Add(requestServed.SetResult);
 

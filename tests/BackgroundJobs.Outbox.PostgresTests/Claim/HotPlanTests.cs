@@ -1,0 +1,99 @@
+using BackgroundJobs.Outbox.PostgresTests.Support;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Claim;
+
+// The statements that run all the time, on a table of 200,000 jobs: which index they use, and that none reads the table.
+public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlanTests.Full>
+{
+    [Fact]
+    public async Task Claim_walks_jobs_ready_and_finds_rows_by_ctid()
+    {
+        var plan = await Plan.OfAsync(
+            full.Database.DataSource,
+            "sql/claim_jobs.sql",
+            ("queue", "q3"),
+            ("limit", 100),
+            ("after_run_at", new DateTime[] { DateTime.MinValue, DateTime.MinValue, DateTime.MinValue, DateTime.MinValue }),
+            ("after_id", new Guid[4]),
+            ("suspects", false),
+            ("kinds", new[] { "number" }),
+            ("worker", full.Worker),
+            ("lease_token", Guid.NewGuid()));
+        plan.MustUse("jobs_ready");
+        plan.MustNotScan("jobs");
+        Assert.Contains(plan.Nodes, node => node.GetProperty("Node Type").GetString() == "Tid Scan");
+        Assert.InRange(plan.Buffers, 1, 3000);
+    }
+
+    [Fact]
+    public async Task Finish_finds_rows_by_their_key()
+    {
+        var ids = await IdsAsync(500);
+        var plan = await Plan.OfAsync(
+            full.Database.DataSource,
+            "sql/finish_jobs.sql",
+            ("ids", ids),
+            ("lease_tokens", ids),
+            ("states", Enumerable.Repeat("completed", ids.Length).ToArray()),
+            ("history", new short[ids.Length]),
+            ("errors", new string?[ids.Length]));
+        plan.MustUse("jobs_pkey");
+        plan.MustNotScan("jobs");
+    }
+
+    [Fact]
+    public async Task Reschedule_finds_rows_by_their_key()
+    {
+        var ids = await IdsAsync(500);
+        var plan = await Plan.OfAsync(
+            full.Database.DataSource,
+            "sql/reschedule_jobs.sql",
+            ("ids", ids),
+            ("lease_tokens", ids),
+            ("delays", new long?[ids.Length]),
+            ("failed", new short[ids.Length]),
+            ("errors", new string?[ids.Length]),
+            ("cursors", new string?[ids.Length]));
+        plan.MustUse("jobs_pkey");
+        plan.MustNotScan("jobs");
+    }
+
+    [Fact]
+    public async Task A_heartbeat_reads_a_handful_of_pages()
+    {
+        var plan = await Plan.OfAsync(
+            full.Database.DataSource,
+            "sql/beat_worker.sql",
+            ("worker", full.Worker), ("running", 1), ("stuck", 0), ("stopping", false), ("queues", new[] { "q1", "q2", "q3" }));
+        plan.MustNotScan("jobs");
+        Assert.InRange(plan.Buffers, 1, 200);
+    }
+
+    private async Task<Guid[]> IdsAsync(int count)
+    {
+        await using var command = full.Database.DataSource.CreateCommand($"SELECT array_agg(id) FROM (SELECT id FROM outbox.jobs LIMIT {count}) AS some");
+        return (Guid[])(await command.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
+    }
+
+    public sealed class Full : IAsyncLifetime
+    {
+        internal ScratchDatabase Database { get; private set; } = null!;
+
+        internal Guid Worker { get; private set; }
+
+        public async ValueTask InitializeAsync()
+        {
+            Database = await ScratchDatabase.MigratedAsync();
+            await Database.ExecuteAsync("""
+                INSERT INTO outbox.jobs (id, kind, args, queue, priority, run_at)
+                SELECT outbox.new_job_id(), CASE WHEN n % 3 = 0 THEN 'other' ELSE 'number' END, '{"number": 1}', 'q' || n % 5, 1 + n % 4,
+                    now() + (n - 150000) * interval '1 second'
+                FROM generate_series(1, 200000) AS n
+                """);
+            await Database.ExecuteAsync("VACUUM ANALYZE outbox.jobs");
+            Worker = await Workers.RegisterAsync(Database);
+        }
+
+        public ValueTask DisposeAsync() => Database.DisposeAsync();
+    }
+}
