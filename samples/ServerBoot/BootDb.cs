@@ -40,7 +40,7 @@ internal sealed class BootDb(DbContextOptions<BootDb> options) : DbContext(optio
         modelBuilder.Entity<Server>(server =>
         {
             server.ToTable("servers");
-            server.Property(each => each.Id).HasColumnName("id").UseIdentityAlwaysColumn();
+            server.Property(each => each.Id).HasColumnName("id").UseIdentityByDefaultColumn();
             server.Property(each => each.Name).HasColumnName("name");
             server.Property(each => each.Region).HasColumnName("region");
             server.Property(each => each.Size).HasColumnName("size");

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using BackgroundJobs.Outbox;
 using BackgroundJobs.Outbox.Testing;
 using Npgsql;
 using ServerBoot;
@@ -43,7 +44,12 @@ root.SetAction(async (parsed, cancellationToken) =>
                 parsed.GetValue(json)?.FullName),
             cancellationToken);
     }
-    catch (Exception e) when (e is PostgresServerException or InvalidDataException or InvalidOperationException or IOException or NpgsqlException)
+    catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+    {
+        await Console.Error.WriteLineAsync("Stopped before the end; there is no report.");
+        return 130;
+    }
+    catch (Exception e) when (e is OutboxException or PostgresServerException or InvalidDataException or InvalidOperationException or IOException or NpgsqlException)
     {
         await Console.Error.WriteLineAsync(e.Message);
         return 2;

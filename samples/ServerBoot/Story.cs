@@ -52,7 +52,7 @@ internal static class Story
                 await failed.CancelAsync();
         }
 
-        await Task.WhenAll(both.OrderBy(each => each.IsCanceled));
+        await Task.WhenAll(both);
         await BootedAsync(database, fleet, clock, failed.Token);
         await fleet.StopAsync(failed.Token);
     }
