@@ -14,6 +14,7 @@ internal sealed class Progress(NpgsqlDataSource connections, Enqueuer enqueuer, 
     private static readonly TimeSpan AsLines = TimeSpan.FromSeconds(2);
 
     private readonly List<string> events = [];
+    private string? lastLine;
 
     public static bool IsTerminal => AnsiConsole.Profile.Out.IsTerminal;
 
@@ -33,12 +34,20 @@ internal sealed class Progress(NpgsqlDataSource connections, Enqueuer enqueuer, 
     {
         if (!IsTerminal)
         {
-            await EachAsync(run, AsLines, now => Console.WriteLine(
-                $"{now.Ended}/{total} transactions: {now.Committed} committed; {now.Booted} booted, {now.Waiting} waiting, {now.Running} running"), cancellationToken);
+            await EachAsync(run, AsLines, WriteLine, cancellationToken);
             return;
         }
 
         await AnsiConsole.Live(new Table()).StartAsync(live => EachAsync(run, OnTerminal, now => live.UpdateTarget(Draw(now)), cancellationToken));
+    }
+
+    // Nothing new is no line.
+    private void WriteLine(Snapshot now)
+    {
+        var line = $"{now.Ended}/{total} transactions: {now.Committed} committed; {now.Booted} booted, {now.Waiting} waiting, {now.Running} running";
+        if (line != lastLine)
+            Console.WriteLine(line);
+        lastLine = line;
     }
 
     private async Task EachAsync(Task run, TimeSpan pause, Action<Snapshot> show, CancellationToken cancellationToken)

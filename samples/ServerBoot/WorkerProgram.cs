@@ -51,7 +51,20 @@ internal static class WorkerProgram
 
             lifetime.StopApplication();
         }, CancellationToken.None);
+        await WarmUpAsync(host.Services, cancellationToken);
         await host.RunAsync(cancellationToken);
         return 0;
+    }
+
+    // What EF Core and the compiler do once per process, before the worker claims anything: no server shall wait for it.
+    private static async Task WarmUpAsync(IServiceProvider services, CancellationToken cancellationToken)
+    {
+        await using var scope = services.CreateAsyncScope();
+        var db = scope.ServiceProvider.GetRequiredService<BootDb>();
+        await using var transaction = await db.Database.BeginTransactionAsync(cancellationToken);
+        await db.Servers.SingleOrDefaultAsync(each => each.Id == 0, cancellationToken);
+        db.Boots.Add(new Boot { ServerId = 0, JobId = Guid.Empty, Attempt = 0, WorkerPid = Environment.ProcessId });
+        await db.SaveChangesAsync(cancellationToken);
+        await transaction.RollbackAsync(cancellationToken);
     }
 }
