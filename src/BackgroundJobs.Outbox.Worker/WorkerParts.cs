@@ -49,7 +49,7 @@ internal sealed class WorkerParts : IDisposable
         var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), connections, time, logger);
         var lease = new WorkerLease(queue, heartbeats, options, registration, running, time, logger);
         var runner = new JobRunner(outbox, scopes, running, outcomes, time, logger, stopping);
-        List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, time))];
+        List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
         var loop = new WorkerLoop(queue, connections, lease, outcomes, queues, registration.Kinds, options, prepare, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
         var parts = new WorkerParts(lease, outcomes, running, queues);

@@ -4,7 +4,7 @@ using BackgroundJobs.Outbox.Postgres;
 namespace BackgroundJobs.Outbox.Worker;
 
 // One queue in this process: its slots, what waits for them, and how much more to claim.
-internal sealed class WorkerQueue(string name, int concurrency, TimeProvider time)
+internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInterval, TimeProvider time)
 {
     private const int MaxPrefetch = 1000;
 
@@ -61,9 +61,10 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeProvider tim
             MayHaveMore = jobs.Count >= request.Limit;
             if (full && Full)
             {
-                // A full claim walks the dead; it may have a twentieth of the time.
+                // A full claim walks the dead; it may have a twentieth of the time. But what it alone can find must not wait for longer than
+                // a few polls, whatever one slow claim took.
                 Full = false;
-                fullAgainAt = time.GetTimestamp() + (long)(Math.Max(1, took.TotalSeconds * 20) * time.TimestampFrequency);
+                fullAgainAt = time.GetTimestamp() + (long)(Math.Clamp(took.TotalSeconds * 20, 1, Math.Max(1, pollInterval.TotalSeconds * 4)) * time.TimestampFrequency);
             }
 
             cursor.Advance(jobs, full);

@@ -71,7 +71,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
 
     private async Task<Guid[]> IdsAsync(int count)
     {
-        await using var command = full.Database.DataSource.CreateCommand($"SELECT array_agg(id) FROM (SELECT id FROM outbox.jobs LIMIT {count}) AS some");
+        await using var command = full.Database.DataSource.CreateCommand($"SELECT array_agg(id) FROM (SELECT id FROM outbox.jobs LIMIT {count}) AS page");
         return (Guid[])(await command.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
     }
 
