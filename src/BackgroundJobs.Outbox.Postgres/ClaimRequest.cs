@@ -1,10 +1,10 @@
 namespace BackgroundJobs.Outbox.Postgres;
 
-// What one claim asks of one queue. The positions are per priority, 1 to 4, and exclusive.
+// What one claim asks of one queue. The positions are per priority, 1 to 4, and exclusive; full: they are all at the beginning.
 internal sealed record ClaimRequest(
-    string Queue, int Limit, Guid WorkerId, string[] Kinds, DateTime[] AfterRunAt, Guid[] AfterId, bool Suspects = false)
+    string Queue, int Limit, Guid WorkerId, string[] Kinds, DateTime[] AfterRunAt, Guid[] AfterId, bool Full = false, bool Suspects = false)
 {
     // Npgsql writes DateTime.MinValue as -infinity, which is meant here.
     public static ClaimRequest Everything(string queue, int limit, Guid workerId, string[] kinds, bool suspects = false) =>
-        new(queue, limit, workerId, kinds, new DateTime[JobDefaults.LastPriority], new Guid[JobDefaults.LastPriority], suspects);
+        new(queue, limit, workerId, kinds, new DateTime[JobDefaults.LastPriority], new Guid[JobDefaults.LastPriority], Full: true, suspects);
 }

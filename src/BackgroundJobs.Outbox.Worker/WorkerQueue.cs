@@ -57,9 +57,8 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         }
         else
         {
-            var full = request.AfterRunAt[0] == default && request.AfterId[0] == Guid.Empty;
             MayHaveMore = jobs.Count >= request.Limit;
-            if (full && Full)
+            if (request.Full)
             {
                 // A full claim walks the dead; it may have a twentieth of the time. But what it alone can find must not wait for longer than
                 // a few polls, whatever one slow claim took.
@@ -67,7 +66,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
                 fullAgainAt = time.GetTimestamp() + (long)(Math.Clamp(took.TotalSeconds * 20, 1, Math.Max(1, pollInterval.TotalSeconds * 4)) * time.TimestampFrequency);
             }
 
-            cursor.Advance(jobs, full);
+            cursor.Advance(jobs, request.Full);
         }
 
         Interlocked.Add(ref held, jobs.Count);
