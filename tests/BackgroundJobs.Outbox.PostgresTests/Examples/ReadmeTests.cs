@@ -1,0 +1,47 @@
+using System.Text;
+using System.Text.RegularExpressions;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Microsoft.EntityFrameworkCore.Infrastructure;
+using Microsoft.EntityFrameworkCore.Storage;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Examples;
+
+public sealed partial class ReadmeTests
+{
+    [Fact]
+    public async Task The_readmes_example_runs()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        using var host = ReadmeExample.Build(database.ConnectionString);
+        await using var scope = host.Services.CreateAsyncScope();
+        var db = scope.ServiceProvider.GetRequiredService<ReadmeExample.AppDb>();
+        await db.GetService<IRelationalDatabaseCreator>().CreateTablesAsync(TestContext.Current.CancellationToken);
+        await host.StartAsync(TestContext.Current.CancellationToken);
+        var id = await ReadmeExample.SaveAsync(db);
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<bool>($"""SELECT "Booted" FROM "Servers" WHERE "Id" = {id}"""), "the server is booted");
+        await host.StopAsync(TestContext.Current.CancellationToken);
+        Assert.Equal("completed", await database.ScalarAsync<string>("SELECT state FROM outbox.job_history"));
+    }
+
+    [Fact]
+    public async Task The_readmes_example_is_the_one_that_is_compiled()
+    {
+        var readme = (await File.ReadAllTextAsync(Repository.PathOf("README.md"), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
+        var source = (await File.ReadAllTextAsync(
+            Repository.PathOf("tests", "BackgroundJobs.Outbox.PostgresTests", "Examples", "ReadmeExample.cs"), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
+        var parts = Marked().Matches(source).Select(match => Dedent(match.Groups[1].Value)).ToList();
+        Assert.Equal(3, parts.Count);
+        Assert.All(parts, part => Assert.Contains(part, readme, StringComparison.Ordinal));
+    }
+
+    private static string Dedent(string code)
+    {
+        var lines = code.TrimEnd().Split('\n');
+        var indent = lines[0].Length - lines[0].TrimStart().Length;
+        return lines.Aggregate(new StringBuilder(), (text, line) => text.Append(line.Length > indent ? line[indent..] : "").Append('\n')).ToString();
+    }
+
+    [GeneratedRegex(@"// readme:begin\n(.*?)\s*// readme:end", RegexOptions.Singleline)]
+    private static partial Regex Marked();
+}
