@@ -15,11 +15,15 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
     private List<FinishedJob> finished = [];
     private List<RescheduledJob> rescheduled = [];
     private int pending;
+    private int pendingSuspects;
     private volatile bool completed;
     private TimeSpan backOff;
 
     // Ends that are not in the database yet.
     public int Pending => Volatile.Read(ref pending);
+
+    // Of jobs that crashed workers before: until their end is in the database, the next crash would be charged to them too.
+    public int PendingSuspects => Volatile.Read(ref pendingSuspects);
 
     public event Action? Flushed;
 
@@ -88,7 +92,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         lock (gate)
         {
             finished.Add(job);
-            pending++;
+            Count(job.Job, 1);
         }
 
         added.Set();
@@ -99,7 +103,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         lock (gate)
         {
             rescheduled.Add(job);
-            pending++;
+            Count(job.Job, 1);
         }
 
         added.Set();
@@ -131,9 +135,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         {
             await using var connection = await connections.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
             await recorder.FinishAsync(connection, toFinish).ConfigureAwait(false);
-            Written(toFinish);
+            Written(toFinish, static each => each.Job);
             await recorder.RescheduleAsync(connection, toReschedule).ConfigureAwait(false);
-            Written(toReschedule);
+            Written(toReschedule, static each => each.Job);
             backOff = TimeSpan.Zero;
             Flushed?.Invoke();
         }
@@ -150,11 +154,22 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         }
     }
 
-    private void Written<T>(List<T> jobs)
+    private void Written<T>(List<T> jobs, Func<T, ClaimedJob> job)
     {
         lock (gate)
-            pending -= jobs.Count;
+        {
+            foreach (var each in jobs)
+                Count(job(each), -1);
+        }
+
         jobs.Clear();
+    }
+
+    private void Count(ClaimedJob job, int by)
+    {
+        pending += by;
+        if (job.IsSuspect)
+            pendingSuspects += by;
     }
 
     private void PutBack(List<FinishedJob> toFinish, List<RescheduledJob> toReschedule)

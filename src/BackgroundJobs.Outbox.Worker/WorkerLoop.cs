@@ -78,7 +78,16 @@ internal sealed class WorkerLoop(
 
     public void Dispose() => wake.Dispose();
 
-    private List<ClaimRequest> Requests() => [.. queues.SelectMany(each => each.Requests(lease.WorkerId, kinds))];
+    private List<ClaimRequest> Requests()
+    {
+        var worker = lease.WorkerId;
+        List<ClaimRequest> requests = [.. queues.SelectMany(each => each.Requests(worker, kinds))];
+
+        // One suspect in the whole process, and the end of the last one recorded: or the next crash would be charged to both.
+        if (outcomes.PendingSuspects == 0 && !queues.Any(each => each.RunsSuspect) && queues.FirstOrDefault(each => each.HasSuspects) is { } queue)
+            requests.Add(queue.SuspectRequest(worker, kinds));
+        return requests;
+    }
 
     private async Task ClaimAsync(List<ClaimRequest> requests)
     {
@@ -94,7 +103,7 @@ internal sealed class WorkerLoop(
             foreach (var request in requests)
             {
                 queues.First(each => each.Name == request.Queue)
-                    .Take(request, jobs.FindAll(job => job.Queue == request.Queue && (job.Crashes >= 2) == request.Suspects), took);
+                    .Take(request, jobs.FindAll(job => job.Queue == request.Queue && job.IsSuspect == request.Suspects), took);
             }
         }
         catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException)

@@ -32,16 +32,18 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     public bool HasSuspects { get; set; }
 
+    public bool RunsSuspect => Volatile.Read(ref suspectsRunning) > 0;
+
     public void Start(Func<ClaimedJob, Task> run, Action roomMade)
     {
         slots = [.. Enumerable.Range(0, concurrency).Select(_ => SlotAsync(run, roomMade))];
     }
 
-    // Requests that fit, now.
+    public ClaimRequest SuspectRequest(Guid worker, string[] kinds) => ClaimRequest.Everything(name, 1, worker, kinds, suspects: true);
+
+    // What fits, now.
     public IEnumerable<ClaimRequest> Requests(Guid worker, string[] kinds)
     {
-        if (HasSuspects && Volatile.Read(ref suspectsRunning) == 0)
-            yield return ClaimRequest.Everything(name, 1, worker, kinds, suspects: true);
         if (MayHaveMore && Room() is > 0 and var room)
         {
             var isFull = Full && time.GetTimestamp() >= fullAgainAt;
@@ -72,7 +74,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         Interlocked.Add(ref held, jobs.Count);
         foreach (var job in jobs)
         {
-            if (job.Crashes >= 2)
+            if (job.IsSuspect)
                 Interlocked.Increment(ref suspectsRunning);
             if (!waiting.Writer.TryWrite(job))
                 throw new InvalidOperationException($"Queue '{name}' took jobs after it was closed.");
@@ -122,7 +124,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     private int Done(ClaimedJob job)
     {
-        if (job.Crashes >= 2)
+        if (job.IsSuspect)
             Interlocked.Decrement(ref suspectsRunning);
         return Interlocked.Decrement(ref held);
     }

@@ -28,6 +28,9 @@ internal sealed record ClaimedJob
 
     public required short Crashes { get; init; }
 
+    // Two workers have died under it: it runs with no other suspect in its process (rescue_jobs.sql).
+    public bool IsSuspect => Crashes >= 2;
+
     public required int Attempt { get; init; }
 
     public required Guid LeaseToken { get; init; }
