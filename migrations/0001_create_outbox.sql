@@ -89,6 +89,7 @@ CREATE TABLE outbox.job_history (
     args         jsonb,
     headers      jsonb,
     traceparent  text COLLATE "C",
+    saved_cursor jsonb,
     errors       jsonb,
     CONSTRAINT job_history_state_is_final CHECK (state IN ('completed', 'cancelled', 'dead'))
 ) PARTITION BY RANGE (finished_at);
@@ -179,7 +180,7 @@ SELECT
     args,
     headers,
     traceparent,
-    NULL::jsonb AS saved_cursor,
+    saved_cursor,
     errors
 FROM outbox.job_history;
 

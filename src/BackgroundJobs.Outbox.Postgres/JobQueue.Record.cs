@@ -21,7 +21,8 @@ public sealed partial class JobQueue
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("states", Value(Column(jobs, each => each.StateName))),
             ("history", Value(Column(jobs, each => (short)(each.State == JobState.Completed ? each.History : HistoryPolicy.Keep)))),
-            ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))));
+            ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
+            ("cursors", Value(Column(jobs, each => each.Cursor))));
         if (prepare)
             await command.PrepareAsync().ConfigureAwait(false);
         await using var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);

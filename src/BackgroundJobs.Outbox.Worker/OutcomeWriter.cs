@@ -36,10 +36,10 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
                 Add(new FinishedJob(job, JobState.Completed, attempt.Registration.Options.History, null));
                 break;
             case JobEnd.Cancelled:
-                Add(new FinishedJob(job, JobState.Cancelled, HistoryPolicy.Keep, outcome.Error));
+                Add(new FinishedJob(job, JobState.Cancelled, HistoryPolicy.Keep, outcome.Error, attempt.TakeNewCursor()));
                 break;
             case JobEnd.Dead:
-                Add(new FinishedJob(job, JobState.Dead, HistoryPolicy.Keep, outcome.Error));
+                Add(new FinishedJob(job, JobState.Dead, HistoryPolicy.Keep, outcome.Error, attempt.TakeNewCursor()));
                 break;
             case JobEnd.Retry:
                 Add(new RescheduledJob(job, outcome.Delay, true, outcome.Error, attempt.TakeNewCursor()));

@@ -36,7 +36,8 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             ("lease_tokens", ids),
             ("states", Enumerable.Repeat("completed", ids.Length).ToArray()),
             ("history", new short[ids.Length]),
-            ("errors", new string?[ids.Length]));
+            ("errors", new string?[ids.Length]),
+            ("cursors", new string?[ids.Length]));
         plan.MustUse("jobs_pkey");
         plan.MustNotScan("jobs");
     }

@@ -17,11 +17,12 @@ WITH removed AS (
         job.args,
         job.headers,
         job.traceparent,
+        job.saved_cursor,
         job.errors
 )
 INSERT INTO outbox.job_history (
     id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
-    state, queue, kind, args, headers, traceparent, errors)
+    state, queue, kind, args, headers, traceparent, saved_cursor, errors)
 SELECT
     id,
     clock_timestamp(),
@@ -38,5 +39,6 @@ SELECT
     args,
     headers,
     traceparent,
+    saved_cursor,
     errors
 FROM removed

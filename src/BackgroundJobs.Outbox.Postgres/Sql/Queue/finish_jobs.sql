@@ -3,8 +3,8 @@
 -- @history: 0 keep, 1 keep without args, 2 keep nothing.
 WITH ended AS (
     SELECT *
-    FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @states::text[], @history::smallint[], @errors::text[])
-        AS t (id, lease_token, state, history, error)
+    FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @states::text[], @history::smallint[], @errors::text[], @cursors::text[])
+        AS t (id, lease_token, state, history, error, saved_cursor)
 ),
 removed AS (
     DELETE FROM outbox.jobs AS job
@@ -27,6 +27,7 @@ removed AS (
         job.args,
         job.headers,
         job.traceparent,
+        coalesce(ended.saved_cursor::jsonb, job.saved_cursor) AS saved_cursor,
         job.errors,
         ended.state,
         ended.history,
@@ -35,7 +36,7 @@ removed AS (
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, errors)
     SELECT
         id,
         clock_timestamp(),
@@ -54,6 +55,7 @@ remembered AS (
         CASE WHEN history = 1 THEN NULL ELSE args END,
         headers,
         traceparent,
+        CASE WHEN state = 'completed' THEN NULL ELSE saved_cursor END,
         CASE
             WHEN error IS NULL THEN errors
             ELSE CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END

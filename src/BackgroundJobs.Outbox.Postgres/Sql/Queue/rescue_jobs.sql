@@ -35,13 +35,14 @@ set_aside AS (
         job.args,
         job.headers,
         job.traceparent,
+        job.saved_cursor,
         coalesce(job.errors, '[]') AS errors,
         CASE WHEN charged.cancel_requested_at IS NULL THEN 'dead' ELSE 'cancelled' END AS state
 ),
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, errors)
     SELECT
         id,
         clock_timestamp(),
@@ -60,6 +61,7 @@ remembered AS (
         args,
         headers,
         traceparent,
+        saved_cursor,
         CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE errors END || jsonb_build_object(
             'attempt', attempt,
             'type', CASE state WHEN 'dead' THEN 'crashed' ELSE 'cancelled' END,

@@ -1,0 +1,126 @@
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Dapper;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.WithoutEf;
+
+public sealed class NpgsqlEnqueueTests
+{
+    [Theory]
+    [InlineData(true, 1)]
+    [InlineData(false, 0)]
+    public async Task With_Dapper_a_job_and_its_row_are_both_there_or_neither(bool commit, long rows)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("CREATE TABLE servers (id bigint GENERATED ALWAYS AS IDENTITY, name text)");
+        var queue = new JobQueue(database.DataSource);
+        await using (var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken))
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            var id = await connection.ExecuteScalarAsync<int>("INSERT INTO servers (name) VALUES (@name) RETURNING id", new { name = "a" }, transaction);
+            await queue.EnqueueAsync(transaction, new NumberJob(id), cancellationToken: TestContext.Current.CancellationToken);
+            if (commit)
+                await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal($"{rows}|{rows}", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', (SELECT count(*) FROM servers), (SELECT count(*) FROM outbox.jobs WHERE args->>'number' = '1'))"));
+    }
+
+    [Fact]
+    public async Task Twenty_thousand_jobs_go_in_with_one_statement()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            await queue.EnqueueAsync(transaction, [.. Enumerable.Range(0, 20_000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+            await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal("20000|19999|1", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', count(*), max((args->>'number')::integer), count(DISTINCT xmin::text)) FROM outbox.jobs"));
+    }
+
+    [Fact]
+    public async Task Every_wish_reaches_its_column_and_a_delay_counts_from_the_databases_clock()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var id = Guid.NewGuid();
+        await new JobQueue(database.DataSource).EnqueueAsync(
+        [
+            NewJob.Create(new NumberJob(7), new()
+            {
+                Id = id, Queue = "mail", Priority = 4, Delay = TimeSpan.FromMinutes(5), MaxAttempts = 3, Headers = new Dictionary<string, string> { ["a"] = "b" },
+            }),
+        ], TestContext.Current.CancellationToken);
+        Assert.Equal($"{id}|mail|4|3|{{\"a\": \"b\"}}|00:05:00|scheduled", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', id, queue, priority, max_attempts, headers, run_at - created_at, state) FROM outbox.all_jobs"));
+    }
+
+    [Fact]
+    public async Task E32_the_second_insert_of_an_id_says_that_it_is_there_already_and_writes_nothing()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var options = new EnqueueOptions { Id = Guid.NewGuid() };
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), options)], TestContext.Current.CancellationToken);
+        var error = await Assert.ThrowsAsync<DuplicateJobException>(
+            () => queue.EnqueueAsync([NewJob.Create(new NumberJob(2)), NewJob.Create(new NumberJob(3), options)], TestContext.Current.CancellationToken));
+        Assert.Contains("already", error.Message, StringComparison.Ordinal);
+        Assert.Equal("1", await database.ScalarAsync<string>("SELECT string_agg(args->>'number', ',') FROM outbox.jobs"));
+    }
+
+    [Fact]
+    public async Task A_database_without_our_schema_or_with_an_older_one_says_so()
+    {
+        await using var empty = await ScratchDatabase.EmptyAsync();
+        var missing = await Assert.ThrowsAsync<OutboxSchemaException>(
+            () => new JobQueue(empty.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken));
+        Assert.Contains("Run the Migrator", missing.Message, StringComparison.Ordinal);
+
+        await using var older = await ScratchDatabase.MigratedAsync();
+        await older.ExecuteAsync("ALTER TABLE outbox.jobs DROP COLUMN traceparent CASCADE");
+        var old = await Assert.ThrowsAsync<OutboxSchemaException>(
+            () => new JobQueue(older.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken));
+        Assert.Contains("older than this version", old.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_transaction_that_has_ended_takes_no_job()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        NpgsqlTransaction ended;
+        await using (ended = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+            await ended.CommitAsync(TestContext.Current.CancellationToken);
+        await Assert.ThrowsAnyAsync<Exception>(() => new JobQueue(database.DataSource).EnqueueAsync(ended, new NumberJob(1), cancellationToken: TestContext.Current.CancellationToken));
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+    }
+
+    [Fact]
+    public async Task Completion_in_a_handlers_own_transaction_is_one_commit_with_its_effect_and_missing_it_is_a_failure()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("CREATE TABLE effects (n integer)");
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>(
+            async (job, context, token) =>
+            {
+                await using var connection = await database.DataSource.OpenConnectionAsync(token);
+                await using var transaction = await connection.BeginTransactionAsync(token);
+                await connection.ExecuteAsync("INSERT INTO effects VALUES (@number)", new { number = job.Number }, transaction);
+                await context.CompleteAsync(transaction, token);
+                if (job.Number == 1)
+                    await transaction.CommitAsync(token);
+            },
+            kind => kind.Retry = RetryPolicy.None));
+        var done = await worker.EnqueueAsync(new NumberJob(1));
+        var forgotten = await worker.EnqueueAsync(new NumberJob(2));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 2, "both have ended");
+        Assert.Equal("completed|dead|1", await database.ScalarAsync<string>(
+            $"SELECT concat_ws('|', (SELECT state FROM outbox.all_jobs WHERE id = '{done}'), (SELECT state FROM outbox.all_jobs WHERE id = '{forgotten}'), (SELECT string_agg(n::text, ',') FROM effects))"));
+        Assert.Contains("was not committed", await database.ScalarAsync<string>($"SELECT errors->0->>'message' FROM outbox.all_jobs WHERE id = '{forgotten}'"), StringComparison.Ordinal);
+    }
+}
