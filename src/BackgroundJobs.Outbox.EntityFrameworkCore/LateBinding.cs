@@ -186,7 +186,7 @@ internal sealed class LateBinding
     private static bool IsUnset(EntityEntry entry, IProperty property) =>
         entry.State == EntityState.Added
         && property.ValueGenerated == ValueGenerated.OnAdd
-        && !property.IsForeignKey()
+        && property.GetContainingForeignKeys().All(each => each.PrincipalKey.Properties[each.Properties.ToList().IndexOf(property)] == property)
         && Equals(entry.Property(property.Name).CurrentValue, property.Sentinel);
 
     // Made by the database with this very save: computed columns, row versions.
@@ -217,7 +217,9 @@ internal sealed class LateBinding
         {
             var at = foreignKey.Properties.ToList().IndexOf(property);
             var principal = foreignKey.PrincipalKey.Properties[at];
-            if (!keys.TryGetValue((principal, temporary), out var entry))
+
+            // The table of a derived type is bound to that of its base by a foreign key from the key to itself (TPT): no parent there.
+            if (principal == property || !keys.TryGetValue((principal, temporary), out var entry))
                 continue;
             return principal.GetContainingForeignKeys().Any() ? Principal(principal, temporary, keys) ?? (entry, principal) : (entry, principal);
         }
