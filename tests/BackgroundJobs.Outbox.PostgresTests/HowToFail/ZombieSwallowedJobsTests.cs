@@ -47,11 +47,11 @@ public sealed class ZombieSwallowedJobsTests
     {
         await using var database = await ScratchDatabase.MigratedAsync();
         await WorkerProcess.PrepareAsync(database);
+        await using var frozen = await WorkerProcess.StartAsync(database, lease: 3);
+        await using var killed = await WorkerProcess.StartAsync(database, lease: 3);
         await new JobQueue(database.DataSource).EnqueueAsync(
             [.. Enumerable.Range(1, 100).Select(n => NewJob.Create(new EffectJob(n, 150)))], TestContext.Current.CancellationToken);
 
-        await using var frozen = await WorkerProcess.StartAsync(database, lease: 3);
-        await using var killed = await WorkerProcess.StartAsync(database, lease: 3);
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(DISTINCT process_id) FROM runs") == 2, "both work");
         frozen.Signal(Signals.Stop);
         killed.Kill();
