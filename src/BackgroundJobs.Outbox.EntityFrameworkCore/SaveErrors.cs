@@ -1,3 +1,4 @@
+using System.Runtime.ExceptionServices;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Diagnostics;
 using Npgsql;
@@ -9,6 +10,13 @@ internal static class SaveErrors
 {
     public static void Translate(DbContext context, Exception exception)
     {
+        // Thrown below from the middle of a batch, so EF has wrapped it.
+        for (var inner = exception; inner is not null; inner = inner.InnerException)
+        {
+            if (inner is LeaseLostException)
+                ExceptionDispatchInfo.Throw(inner);
+        }
+
         var schema = OutboxDbContextExtensions.Outbox(context).Schema;
         if (exception is not OutboxException && (exception as PostgresException ?? exception.InnerException as PostgresException) is { } e && Translated(e, schema) is { } clear)
             throw clear;

@@ -61,7 +61,7 @@ public sealed class LateKeyTests
     {
         await using var shop = await Shop.OpenAsync();
         await using var db = shop.Context();
-        var (tenant, dog, car, plan) = (new TenantRow { Tenant = 7 }, new Dog(), new Car(), new Plan());
+        var (tenant, dog, car, plan) = (new TenantRow { Tenant = 7 }, new Dog(), new Car(), new Tariff());
         db.AddRange(tenant, dog, car, plan);
         db.Enqueue(() => new Told("tenant " + tenant.Tenant + "/" + tenant.Number));
         db.Enqueue(() => new Told("dog " + dog.Id));
@@ -73,7 +73,7 @@ public sealed class LateKeyTests
             await shop.Database.TextsAsync("""
                 select 'told {"text": "car ' || v."Id" || '"}' from "Vehicle" v join "Car" c on c."Id" = v."Id"
                 union all select 'told {"text": "dog ' || "Id" || '"}' from "Animal"
-                union all select 'told {"text": "plan ' || "Id" || '"}' from "Plan"
+                union all select 'told {"text": "plan ' || "Id" || '"}' from "Tariff"
                 union all select 'told {"text": "tenant ' || "Tenant" || '/' || "Number" || '"}' from "TenantRow"
                 order by 1
                 """),

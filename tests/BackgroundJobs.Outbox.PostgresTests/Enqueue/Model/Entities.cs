@@ -99,11 +99,11 @@ internal sealed class TenantRow
     public long Number { get; set; }
 }
 
-internal readonly record struct PlanId(long Value);
+internal readonly record struct TariffId(long Value);
 
-internal sealed class Plan
+internal sealed class Tariff
 {
-    public PlanId Id { get; set; }
+    public TariffId Id { get; set; }
 }
 
 internal abstract class Animal

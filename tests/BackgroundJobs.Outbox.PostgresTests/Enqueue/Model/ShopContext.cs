@@ -28,7 +28,7 @@ internal sealed class ShopContext(DbContextOptions options) : DbContext(options)
         modelBuilder.Entity<DatabaseGuidRow>().Property(each => each.Id).HasDefaultValueSql("gen_random_uuid()");
         modelBuilder.Entity<TenantRow>().HasKey(each => new { each.Tenant, each.Number });
         modelBuilder.Entity<TenantRow>().Property(each => each.Number).UseIdentityByDefaultColumn();
-        modelBuilder.Entity<Plan>().Property(each => each.Id).HasConversion(id => id.Value, value => new PlanId(value)).UseIdentityByDefaultColumn();
+        modelBuilder.Entity<Tariff>().Property(each => each.Id).HasConversion(id => id.Value, value => new TariffId(value)).UseIdentityByDefaultColumn();
         modelBuilder.Entity<Animal>();
         modelBuilder.Entity<Dog>();
         modelBuilder.Entity<Vehicle>().UseTptMappingStrategy();

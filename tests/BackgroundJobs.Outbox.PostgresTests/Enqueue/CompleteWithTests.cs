@@ -1,0 +1,88 @@
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
+using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.DependencyInjection;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
+
+public sealed class CompleteWithTests
+{
+    [Theory]
+    [InlineData(HistoryPolicy.Keep, true)]
+    [InlineData(HistoryPolicy.WithoutArgs, false)]
+    [InlineData(HistoryPolicy.None, true)]
+    public async Task The_handlers_own_save_completes_the_job_with_the_history_of_its_kind(HistoryPolicy history, bool sync)
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop, history);
+        await using var db = shop.Context();
+        db.Add(new Server { Name = "effect" });
+        context.CompleteWith(db);
+        Assert.False(context.Completion.Confirmed);
+        await db.SaveAsync(sync);
+
+        Assert.True(context.Completion.Confirmed);
+        Assert.Empty(await shop.JobsAsync());
+        Assert.Equal(1, await shop.ServersAsync());
+        Assert.Equal(
+            history switch
+            {
+                HistoryPolicy.Keep => ["completed told 1 {\"text\": \"work\"}"],
+                HistoryPolicy.WithoutArgs => ["completed told 1 -"],
+                _ => [],
+            },
+            await shop.Database.TextsAsync("select concat_ws(' ', state, kind, attempt, coalesce(args::text, '-')) from outbox.job_history"));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_explicit_transaction_confirms_the_completion_by_its_commit_only(bool commit)
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop);
+        await using var db = shop.Context();
+        await using (var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            context.CompleteWith(db);
+            await db.SaveAsync(sync: false);
+            Assert.False(context.Completion.Confirmed);
+            if (commit)
+                await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal(commit, context.Completion.Confirmed);
+        Assert.Equal(commit ? 0 : 1, (await shop.JobsAsync()).Count);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_lost_lease_throws_and_nothing_of_the_handler_is_written(bool sync)
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop);
+        await shop.Database.ExecuteAsync("update outbox.jobs set lease_token = gen_random_uuid()");
+        await using var db = shop.Context();
+        db.Add(new Server { Name = "effect" });
+        context.CompleteWith(db);
+        await Assert.ThrowsAsync<LeaseLostException>(() => db.SaveAsync(sync));
+
+        Assert.False(context.Completion.Confirmed);
+        Assert.Single(await shop.JobsAsync());
+        Assert.Equal(0, await shop.ServersAsync());
+        Assert.Equal(0, await shop.Database.ScalarAsync<long>("select count(*) from outbox.job_history"));
+    }
+
+    private static async Task<JobContext> ClaimAsync(Shop shop, HistoryPolicy history = HistoryPolicy.Keep)
+    {
+        var options = new OutboxOptions().Handle<Told>((_, _, _) => Task.CompletedTask, kind => kind.History = history);
+        var queue = new JobQueue(shop.Database.DataSource, options);
+        await queue.EnqueueAsync([NewJob.Create(new Told("work"), null, options)], TestContext.Current.CancellationToken);
+        var worker = Guid.NewGuid();
+        await using (var connection = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken))
+            queue.Register(connection, new(worker, "w", "h", 1, "1", TimeSpan.FromSeconds(60), "{}", ["told"]));
+        var job = Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 1, worker, ["told"])));
+        return new JobContext(job, new ServiceCollection().BuildServiceProvider(), options, CancellationToken.None);
+    }
+}

@@ -1,0 +1,71 @@
+using BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
+using Microsoft.EntityFrameworkCore;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
+
+public sealed class WakeUpTests
+{
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_commit_raises_each_queue_with_its_oldest_run_at_and_a_rollback_raises_nothing(bool sync)
+    {
+        await using var shop = await Shop.OpenAsync();
+        await using var db = shop.Context();
+        List<JobHint> hints = [];
+        JobSignal.For(db.Database.GetDbConnection(), "outbox").Raised += hints.Add;
+        var early = new DateTimeOffset(2020, 1, 1, 0, 0, 0, TimeSpan.Zero);
+        await using (var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            db.Enqueue(new Told("a"), new() { Queue = "q", RunAt = early });
+            await db.SaveAsync(sync);
+            await transaction.RollbackAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Empty(hints);
+        await using (var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            db.Enqueue(new Told("b"), new() { Queue = "q", RunAt = early.AddDays(1) });
+            db.Enqueue(new Told("c"), new() { Queue = "q", RunAt = early });
+            await db.SaveAsync(sync);
+            Assert.Empty(hints);
+            await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal([new JobHint("q", early.UtcDateTime)], hints);
+        hints.Clear();
+        db.Enqueue(new Told("d"));
+        await db.SaveAsync(sync);
+        Assert.Equal([new JobHint("default", await shop.Database.ScalarAsync<DateTime>("select run_at from outbox.jobs where queue = 'default'"))], hints);
+    }
+
+    // E29 follows: a transaction that sends no NOTIFY cannot fail at its COMMIT for a full queue.
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task E30_NOTIFY_comes_after_the_commit_from_another_connection_than_that_of_the_transaction(bool sync)
+    {
+        await using var shop = await Shop.OpenAsync();
+        await using var listening = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var listen = new NpgsqlCommand("listen outbox_jobs", listening))
+            await listen.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        List<NpgsqlNotificationEventArgs> heard = [];
+        listening.Notification += (_, e) => heard.Add(e);
+
+        // Held open, so that the pool cannot lend the same backend to the wake-up.
+        await using var db = shop.Context();
+        await db.Database.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        var backend = ((NpgsqlConnection)db.Database.GetDbConnection()).ProcessID;
+        db.Enqueue(new Told("a"));
+        await db.SaveAsync(sync);
+        await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        Assert.True(await listening.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken));
+
+        var notification = Assert.Single(heard);
+        Assert.NotEqual(backend, notification.PID);
+        Assert.True(JobHint.TryParse(notification.Payload, out var hint));
+        Assert.Equal(new JobHint("default", await shop.Database.ScalarAsync<DateTime>("select run_at from outbox.jobs")), hint);
+    }
+}
