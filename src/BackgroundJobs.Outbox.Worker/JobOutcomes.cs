@@ -14,6 +14,10 @@ internal static class JobOutcomes
     {
         if (context is { Completion.Confirmed: true })
             return JobOutcome.Recorded;
+
+        // Nothing of it was written, and whatever is recorded for it will be fenced off: its next attempt is on its way already.
+        if (exception is LeaseLostException)
+            return JobOutcome.Released;
         if (exception is JobInterruptedException && context is { IsStopping: true })
             return JobOutcome.Released;
         if (exception is OperationCanceledException && attempt.Reason != CancelReason.None)

@@ -74,6 +74,47 @@ public sealed class CompleteWithTests
         Assert.Equal(0, await shop.Database.ScalarAsync<long>("select count(*) from outbox.job_history"));
     }
 
+    [Fact]
+    public async Task A_savepoint_that_is_rolled_back_takes_the_certainty_with_it_and_the_fence_decides()
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop);
+        await using var db = shop.Context();
+        await using (var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            await transaction.CreateSavepointAsync("here", TestContext.Current.CancellationToken);
+            context.CompleteWith(db);
+            await db.SaveAsync(sync: false);
+            await transaction.RollbackToSavepointAsync("here", TestContext.Current.CancellationToken);
+            await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.True(context.Completion.Requested);
+        Assert.False(context.Completion.Confirmed);
+        Assert.Single(await shop.JobsAsync());
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task An_ambient_transaction_confirms_the_completion_when_it_is_complete(bool complete)
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop);
+        await using var db = shop.Context();
+        using (var scope = new System.Transactions.TransactionScope(System.Transactions.TransactionScopeAsyncFlowOption.Enabled))
+        {
+            context.CompleteWith(db);
+            await db.SaveAsync(sync: false);
+            Assert.False(context.Completion.Confirmed);
+            if (complete)
+                scope.Complete();
+        }
+
+        Assert.Equal(complete, context.Completion.Confirmed);
+        Assert.Equal(complete ? 0 : 1, (await shop.JobsAsync()).Count);
+    }
+
     private static async Task<JobContext> ClaimAsync(Shop shop, HistoryPolicy history = HistoryPolicy.Keep)
     {
         var options = new OutboxOptions().Handle<Told>((_, _, _) => Task.CompletedTask, kind => kind.History = history);
