@@ -66,8 +66,12 @@ public sealed class FaultTests
         // Somebody listens and never comes round to hearing.
         await using var deaf = new NpgsqlConnection(connectionString);
         await deaf.OpenAsync(TestContext.Current.CancellationToken);
-        await using (var listen = new NpgsqlCommand("LISTEN flood; BEGIN; SELECT 1", deaf))
-            await listen.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        foreach (var sql in new[] { "LISTEN flood", "BEGIN", "SELECT 1" })
+        {
+            await using var step = new NpgsqlCommand(sql, deaf);
+            await step.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        }
+
         await using var source = NpgsqlDataSource.Create(connectionString);
         var error = await Assert.ThrowsAsync<PostgresException>(async () =>
         {
