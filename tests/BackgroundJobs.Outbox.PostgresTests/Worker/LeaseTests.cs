@@ -77,6 +77,29 @@ public sealed class LeaseTests
     }
 
     [Fact]
+    public async Task A_job_that_a_frozen_handlers_open_transaction_has_completed_does_not_hold_up_the_rescue_of_the_others()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var worker = await RegisterAsync(database, queue, TimeSpan.FromMilliseconds(1));
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1)), NewJob.Create(new NumberJob(2))], TestContext.Current.CancellationToken);
+        var jobs = await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"]));
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            await new JobContext(jobs[0], EmptyServices.Instance, queue.Options, CancellationToken.None).CompleteAsync(transaction, TestContext.Current.CancellationToken);
+            using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(10), TimeProvider.System);
+            Assert.Equal(1, Assert.Single(await queue.RescueAsync(5, limit.Token)).Jobs);
+            Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.workers"));
+        }
+
+        // It was rolled back after all: the next rescue finds the job by its worker, which was kept for that.
+        Assert.Equal(1, Assert.Single(await queue.RescueAsync(5, TestContext.Current.CancellationToken)).Jobs);
+        Assert.Equal("2|0", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', (SELECT count(*) FROM outbox.jobs WHERE lease_token IS NULL), (SELECT count(*) FROM outbox.workers))"));
+    }
+
+    [Fact]
     public async Task A_worker_that_cannot_beat_cancels_its_handlers_before_its_lease_ends()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

@@ -1,11 +1,12 @@
 -- Gives the jobs of dead workers back, in the transaction that declared them dead. They are as due as they were, and no failure is charged.
 -- A crash is charged to every job the worker held, up to two; from then on a job runs alone (a suspect), and only suspects are charged.
 -- So a job that kills its process is set aside after @max_crashes, and none of its neighbours ever is.
+-- A job that a frozen handler's open transaction has just completed is passed over: that transaction decides, and the others must not wait.
 WITH held AS (
     SELECT job.id, job.crashes, job.cancel_requested_at, job.worker_id
     FROM outbox.jobs AS job
     WHERE job.worker_id IN (SELECT id FROM outbox.workers WHERE dead_at IS NOT NULL)
-    FOR UPDATE OF job
+    FOR UPDATE OF job SKIP LOCKED
 ),
 charged AS (
     SELECT
