@@ -1,0 +1,101 @@
+using System.Net;
+using System.Net.Sockets;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Worker;
+
+public sealed class DatabaseDownTests
+{
+    [Fact]
+    public async Task A_worker_that_starts_before_its_database_takes_connections_begins_when_it_does()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        var port = FreePort();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask),
+            o =>
+            {
+                o.ConnectionString = new NpgsqlConnectionStringBuilder(database.ConnectionString) { Host = "127.0.0.1", Port = port, SslMode = SslMode.Disable }.ConnectionString;
+                o.PollInterval = TimeSpan.FromMilliseconds(200);
+            });
+        await Eventually.TrueAsync(() => worker.Log.Text.Contains("tried again", StringComparison.Ordinal), "it says that it cannot connect");
+        Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+
+        await using var door = new Door(port, database.ConnectionString);
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 1, "the job runs");
+    }
+
+    [Fact]
+    public async Task A_worker_whose_connections_are_all_cut_goes_on_and_loses_nothing()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>((_, _, token) => Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System, token)),
+            o => o.PollInterval = TimeSpan.FromMilliseconds(300));
+        await worker.Queue.EnqueueAsync([.. Enumerable.Range(0, 300).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+        for (var cut = 1; cut <= 3; cut++)
+        {
+            await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") >= cut * 60, "it works");
+            await database.ExecuteAsync("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND application_name LIKE 'outbox worker%'");
+        }
+
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all are done", 40);
+        Assert.Equal("300|300|0", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', count(*), count(DISTINCT id), max(failures)) FROM outbox.job_history WHERE state = 'completed'"));
+    }
+
+    private static int FreePort()
+    {
+        using var listener = new TcpListener(IPAddress.Loopback, 0);
+        listener.Start();
+        return ((IPEndPoint)listener.LocalEndpoint).Port;
+    }
+
+    // Lets connections through to the server, from now on.
+    private sealed class Door : IAsyncDisposable
+    {
+        private readonly TcpListener listener;
+
+        public Door(int port, string connectionString)
+        {
+            listener = new(IPAddress.Loopback, port);
+            listener.Start();
+            _ = AcceptAsync(new NpgsqlConnectionStringBuilder(connectionString));
+        }
+
+        public ValueTask DisposeAsync()
+        {
+            listener.Dispose();
+            return ValueTask.CompletedTask;
+        }
+
+        private async Task AcceptAsync(NpgsqlConnectionStringBuilder target)
+        {
+            try
+            {
+                while (true)
+                    _ = PassAsync(await listener.AcceptTcpClientAsync(), target);
+            }
+            catch (Exception e) when (e is SocketException or ObjectDisposedException)
+            {
+                // The door is closed.
+            }
+        }
+
+        private static async Task PassAsync(TcpClient client, NpgsqlConnectionStringBuilder target)
+        {
+            using var server = new TcpClient();
+            using (client)
+            {
+                await server.ConnectAsync(target.Host!, target.Port);
+                await Task.WhenAny(client.GetStream().CopyToAsync(server.GetStream()), server.GetStream().CopyToAsync(client.GetStream()));
+            }
+        }
+    }
+}
