@@ -6,11 +6,13 @@ using Npgsql;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
-// Wakes the workers after a commit: those of this process at once, those of others by NOTIFY from a connection of our own, gathered over
-// 50 ms. NOTIFY inside the application's transaction would take a database-wide lock at its COMMIT. All of it is a hint: what gets lost costs
+// Wakes the workers after a commit: those of this process at once, those of others by NOTIFY from a connection of our own, at most 20 a
+// second: a burst of ten goes out at once, and beyond that hints are gathered over 50 ms. NOTIFY inside the application's transaction would take a database-wide lock at its COMMIT. All of it is a hint: what gets lost costs
 // a poll interval, so no failure here is anybody's failure.
 internal sealed class JobWakeUp
 {
+    private const int Burst = 10;
+
     private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(50);
     private static readonly ConcurrentDictionary<(string, string, string), JobWakeUp> Each = new();
 
@@ -21,6 +23,7 @@ internal sealed class JobWakeUp
     private readonly bool notify;
     private readonly NpgsqlConnection? template;
     private bool sending;
+    private long freeAt;
 
     private JobWakeUp(DbConnection connection, OutboxOptions options, bool notify)
     {
@@ -69,8 +72,12 @@ internal sealed class JobWakeUp
 
     private async Task SendAsync()
     {
-        while (Take() is { } payloads)
+        while (true)
         {
+            if (Pace() is { Ticks: > 0 } wait)
+                await Task.Delay(wait, options.TimeProvider).ConfigureAwait(false);
+            if (Take() is not { } payloads)
+                return;
             try
             {
                 await using var connection = (NpgsqlConnection)((ICloneable)template!).Clone();
@@ -86,9 +93,17 @@ internal sealed class JobWakeUp
 #pragma warning restore CA1031
             {
             }
-
-            await Task.Delay(Gathering, options.TimeProvider).ConfigureAwait(false);
         }
+    }
+
+    // How long until the next one may be sent. Each costs one gathering time, which is paid back while nothing is sent.
+    private TimeSpan Pace()
+    {
+        var time = options.TimeProvider;
+        var now = time.GetTimestamp();
+        var cost = (long)(Gathering.TotalSeconds * time.TimestampFrequency);
+        freeAt = Math.Max(freeAt, now - (Burst * cost)) + cost;
+        return freeAt > now ? time.GetElapsedTime(now, freeAt) : TimeSpan.Zero;
     }
 
     private string[]? Take()
