@@ -8,8 +8,14 @@ using Microsoft.Extensions.Logging;
 using Npgsql;
 
 // A worker as a process of its own, for tests that kill, freeze and stop one. Its handlers write what they do into the table "runs".
-//   arguments: concurrency, shutdown timeout in ms, lease in ms; the connection string comes in OUTBOX_TEST_CONNECTION.
+//   arguments: "save-half" (see HalfSaved), or concurrency, shutdown timeout in ms, lease in ms; the connection string comes in OUTBOX_TEST_CONNECTION.
 var connectionString = Environment.GetEnvironmentVariable("OUTBOX_TEST_CONNECTION")!;
+if (args is ["save-half"])
+{
+    await HalfSaved.RunAsync(connectionString);
+    return;
+}
+
 await using var runs = NpgsqlDataSource.Create(connectionString);
 
 var builder = Host.CreateApplicationBuilder();
