@@ -23,9 +23,8 @@ internal sealed class ClusterFolder : IAsyncDisposable
 
     public string Data => Path.Combine(Folder, "data");
 
-    public static ClusterFolder Create(string cacheFolder, IReadOnlyList<string> pgCtl)
+    public static ClusterFolder Create(string locks, IReadOnlyList<string> pgCtl)
     {
-        var locks = Path.Combine(cacheFolder, "clusters");
         MakePrivate(locks);
         var folder = Path.Combine(TemporaryFolder(), $"outbox-pg-{Path.GetRandomFileName()[..8]}");
         var lockStream = new FileStream(
@@ -46,9 +45,8 @@ internal sealed class ClusterFolder : IAsyncDisposable
         }
     }
 
-    public static async Task RemoveStaleAsync(string cacheFolder)
+    public static async Task RemoveStaleAsync(string locks)
     {
-        var locks = Path.Combine(cacheFolder, "clusters");
         if (!Directory.Exists(locks))
             return;
         foreach (var file in Directory.EnumerateFiles(locks, "*.lock"))

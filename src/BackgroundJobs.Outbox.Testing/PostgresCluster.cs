@@ -34,9 +34,9 @@ internal sealed class PostgresCluster : IAsyncDisposable
     public static async Task<PostgresCluster> StartAsync(
         string bin, PostgresServerOptions options, SearchPlaces places, CancellationToken cancellationToken)
     {
-        await ClusterFolder.RemoveStaleAsync(places.CacheFolder).ConfigureAwait(false);
+        await ClusterFolder.RemoveStaleAsync(places.LockFolder).ConfigureAwait(false);
         var user = await ServerUser.FindAsync(places, cancellationToken).ConfigureAwait(false);
-        var folder = ClusterFolder.Create(places.CacheFolder, user.Command(InstalledPostgres.Program(bin, "pg_ctl")));
+        var folder = ClusterFolder.Create(places.LockFolder, user.Command(InstalledPostgres.Program(bin, "pg_ctl")));
         var cluster = new PostgresCluster(folder, user, bin);
         using var timeout = new CancellationTokenSource(options.StartTimeout, TimeProvider.System);
         using var either = CancellationTokenSource.CreateLinkedTokenSource(timeout.Token, cancellationToken);

@@ -5,12 +5,20 @@ internal sealed record SearchPlaces(
     string? Connection, string? Forced, IReadOnlyList<string> Path, IReadOnlyList<BinFolders> BinFolders, string? DockerHost)
 {
     private readonly string? ownCacheFolder;
+    private readonly string? ownLockFolder;
 
     // Made when it is first needed: a given server needs none, and may be used where none can be made.
     public string CacheFolder
     {
         get => ownCacheFolder ?? Testing.CacheFolder.OfThisUser();
         init => ownCacheFolder = value;
+    }
+
+    // The lock files of the running clusters of this user.
+    public string LockFolder
+    {
+        get => ownLockFolder ?? System.IO.Path.Combine(CacheFolder, "clusters");
+        init => ownLockFolder = value;
     }
 
     public static SearchPlaces OfThisProcess() => new(

@@ -51,7 +51,7 @@ public sealed class EndOfTheOwnerTests
     public async Task An_owner_that_is_killed_leaves_nothing()
     {
         await using var owner = await OwnerProcess.StartAsync("wait");
-        var traces = await ServerTraces.OfAsync(owner.ConnectionString);
+        var traces = await owner.TracesAsync();
         traces.AssertThere();
 
         owner.Kill();
@@ -64,7 +64,7 @@ public sealed class EndOfTheOwnerTests
     public async Task An_owner_that_is_killed_with_all_its_children_leaves_nothing()
     {
         await using var owner = await OwnerProcess.StartAsync("wait");
-        var traces = await ServerTraces.OfAsync(owner.ConnectionString);
+        var traces = await owner.TracesAsync();
 
         owner.Kill(entireTree: true);
 
@@ -80,7 +80,7 @@ public sealed class EndOfTheOwnerTests
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has no signals.");
         await using var owner = await OwnerProcess.StartAsync("wait");
-        var traces = await ServerTraces.OfAsync(owner.ConnectionString);
+        var traces = await owner.TracesAsync();
 
         await OwnerProcess.SignalAsync(signal, owner.Id);
 
@@ -92,7 +92,7 @@ public sealed class EndOfTheOwnerTests
     public async Task An_owner_that_returns_without_dispose_leaves_nothing()
     {
         await using var owner = await OwnerProcess.StartAsync("return");
-        var traces = await ServerTraces.OfAsync(owner.ConnectionString);
+        var traces = await owner.TracesAsync();
 
         owner.CloseInput();
 
@@ -105,7 +105,7 @@ public sealed class EndOfTheOwnerTests
     {
         Assert.SkipUnless(OperatingSystem.IsLinux(), "Only Linux has the command setsid, which gives the owner a process group of its own.");
         await using var owner = await OwnerProcess.StartAsync("graceful", ownGroup: true);
-        var traces = await ServerTraces.OfAsync(owner.ConnectionString);
+        var traces = await owner.TracesAsync();
         Assert.Equal("ready", await owner.ReadLineAsync());
 
         // A terminal signals the whole group, not only the program in the foreground.
@@ -121,14 +121,14 @@ public sealed class EndOfTheOwnerTests
     {
         Assert.SkipWhen(OperatingSystem.IsWindows(), "Windows has no SIGKILL.");
         await using var owner = await OwnerProcess.StartAsync("wait");
-        var traces = await ServerTraces.OfAsync(owner.ConnectionString);
+        var traces = await owner.TracesAsync();
         foreach (var watchdog in traces.Watchdogs())
             await OwnerProcess.SignalAsync("KILL", watchdog);
         owner.Kill();
         await owner.ExitAsync();
         Assert.False(traces.Gone);
 
-        await using var next = await StartAsync();
+        await using var next = await StartAsync(owner.LockFolder);
 
         Assert.True(traces.Gone);
     }
@@ -138,24 +138,24 @@ public sealed class EndOfTheOwnerTests
     {
         await using var owner = await OwnerProcess.StartAsync("wait");
 
-        await using var next = await StartAsync();
+        await using var next = await StartAsync(owner.LockFolder);
 
-        (await ServerTraces.OfAsync(owner.ConnectionString)).AssertThere();
+        (await owner.TracesAsync()).AssertThere();
     }
 
     [Fact]
     public async Task A_start_that_is_given_up_leaves_nothing()
     {
-        var cache = Directory.CreateTempSubdirectory("outbox-cache-");
+        var locks = Directory.CreateTempSubdirectory("outbox-locks-");
         var options = new PostgresServerOptions { StartTimeout = TimeSpan.FromMilliseconds(300), Way = PostgresWay.Installed };
         Assert.SkipUnless(InstalledPostgres.FindBin(SearchPlaces.OfThisProcess()) is not null, "This machine has no PostgreSQL programs to start slowly.");
 
         var e = await Assert.ThrowsAsync<PostgresServerException>(
-            () => PostgresServer.StartAsync(options, SearchPlaces.OfThisProcess() with { CacheFolder = cache.FullName }, Cancellation));
+            () => PostgresServer.StartAsync(options, SearchPlaces.OfThisProcess() with { LockFolder = locks.FullName }, Cancellation));
 
         Assert.Contains("was not up within 0.3 s", e.Message, StringComparison.Ordinal);
-        Assert.Empty(Directory.EnumerateFiles(Path.Combine(cache.FullName, "clusters")));
-        cache.Delete(recursive: true);
+        Assert.Empty(Directory.EnumerateFiles(locks.FullName));
+        locks.Delete(recursive: true);
     }
 
     [Fact]
@@ -174,6 +174,9 @@ public sealed class EndOfTheOwnerTests
     private static async Task<string> ConnectionStringOnlyAsync() => (await StartAsync()).ConnectionString;
 
     // Never the given one: it has no end that is ours.
-    private static Task<PostgresServer> StartAsync() =>
-        PostgresServer.StartAsync(new PostgresServerOptions(), SearchPlaces.OfThisProcess() with { Connection = null }, Cancellation);
+    private static Task<PostgresServer> StartAsync(string? lockFolder = null)
+    {
+        var here = SearchPlaces.OfThisProcess() with { Connection = null };
+        return PostgresServer.StartAsync(new PostgresServerOptions(), lockFolder is null ? here : here with { LockFolder = lockFolder }, Cancellation);
+    }
 }

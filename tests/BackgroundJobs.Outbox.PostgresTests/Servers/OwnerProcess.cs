@@ -8,29 +8,33 @@ internal sealed class OwnerProcess : IAsyncDisposable
 {
     private readonly Process process;
 
-    private OwnerProcess(Process process, string connectionString)
+    private OwnerProcess(Process process, string lockFolder, string connectionString)
     {
         this.process = process;
+        LockFolder = lockFolder;
         ConnectionString = connectionString;
     }
 
+    public string LockFolder { get; }
+
     public string ConnectionString { get; }
+
+    public Task<ServerTraces> TracesAsync() => ServerTraces.OfAsync(ConnectionString, LockFolder);
 
     public int Id => process.Id;
 
     // In a session of its own, as a terminal gives it: then a signal to its group reaches it and what it started, but not us.
     public static async Task<OwnerProcess> StartAsync(string mode, bool ownGroup = false)
     {
-        string[] command = ["dotnet", Path.Combine(AppContext.BaseDirectory, "BackgroundJobs.Outbox.TestOwner.dll"), mode];
+        var lockFolder = Directory.CreateTempSubdirectory("outbox-locks-").FullName;
+        string[] command = ["dotnet", Path.Combine(AppContext.BaseDirectory, "BackgroundJobs.Outbox.TestOwner.dll"), mode, lockFolder];
         var start = ownGroup ? new ProcessStartInfo("setsid", command) : new ProcessStartInfo(command[0], command[1..]);
         start.RedirectStandardInput = true;
         start.RedirectStandardOutput = true;
-        // A server of its own, also when the tests were given one.
-        start.Environment.Remove("OUTBOX_CONNECTION");
         var process = Process.Start(start)!;
         var line = await process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken);
         Assert.NotNull(line);
-        return new OwnerProcess(process, line);
+        return new OwnerProcess(process, lockFolder, line);
     }
 
     public Task<string?> ReadLineAsync() => process.StandardOutput.ReadLineAsync(TestContext.Current.CancellationToken).AsTask();
@@ -59,5 +63,6 @@ internal sealed class OwnerProcess : IAsyncDisposable
             process.Kill();
         await process.WaitForExitAsync(CancellationToken.None);
         process.Dispose();
+        Directory.Delete(LockFolder, recursive: true);
     }
 }

@@ -5,16 +5,16 @@ using Npgsql;
 namespace BackgroundJobs.Outbox.PostgresTests;
 
 // What a server of ours has on the machine: its folder, its lock file, its processes and its watchdog.
-public sealed record ServerTraces(string Folder)
+public sealed record ServerTraces(string Folder, string LockFolder)
 {
-    private string LockFile => Path.Combine(CacheFolder.OfThisUser(), "clusters", Path.GetFileName(Folder) + ".lock");
+    private string LockFile => Path.Combine(LockFolder, Path.GetFileName(Folder) + ".lock");
 
-    public static async Task<ServerTraces> OfAsync(string connectionString)
+    public static async Task<ServerTraces> OfAsync(string connectionString, string? lockFolder = null)
     {
         await using var source = NpgsqlDataSource.Create(connectionString);
         await using var command = source.CreateCommand("SHOW data_directory");
         var data = (string)(await command.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
-        return new ServerTraces(Path.GetDirectoryName(data)!);
+        return new ServerTraces(Path.GetDirectoryName(data)!, lockFolder ?? SearchPlaces.OfThisProcess().LockFolder);
     }
 
     public bool Gone => !Directory.Exists(Folder) && !File.Exists(LockFile) && Processes().Count == 0;
