@@ -8,6 +8,7 @@ namespace BackgroundJobs.Outbox.Worker;
 internal sealed class JobRunner(
     OutboxOptions options,
     IServiceScopeFactory scopes,
+    WorkerLease lease,
     RunningAttempts running,
     OutcomeWriter outcomes,
     TimeProvider time,
@@ -21,6 +22,15 @@ internal sealed class JobRunner(
 
         var attempt = new Attempt(job, registration, time.GetTimestamp());
         running.Add(attempt);
+
+        // Asked after the attempt can be seen: a lease that is lost from here on cancels it, one that was lost before is seen here.
+        if (!lease.Covers(job))
+        {
+            running.Remove(attempt);
+            outcomes.Release(job);
+            return;
+        }
+
         using var activity = WorkerTelemetry.Start(job);
         var outcome = await AttemptAsync(attempt).ConfigureAwait(false);
         running.Remove(attempt);

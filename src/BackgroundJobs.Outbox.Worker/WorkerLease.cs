@@ -56,6 +56,8 @@ internal sealed class WorkerLease : IDisposable
     // Of the current incarnation.
     public Guid WorkerId => current?.Id ?? Guid.Empty;
 
+    public bool Covers(ClaimedJob job) => holds && job.WorkerId == WorkerId;
+
     // A sixth of the lease is kept back for handlers to hear their token.
     private TimeSpan Safe => options.Lease - (options.Lease / 6);
 

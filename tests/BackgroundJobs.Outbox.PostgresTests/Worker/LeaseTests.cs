@@ -135,6 +135,45 @@ public sealed class LeaseTests
         Assert.Contains("The lease could not be kept", worker.Log.Text, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task A_job_whose_claim_came_back_after_the_lease_was_lost_is_not_started_and_goes_back()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var started = false;
+        var outbox = new OutboxOptions().Handle<NumberJob>((_, _, _) =>
+        {
+            started = true;
+            return Task.CompletedTask;
+        });
+        var (queue, job) = await ClaimedAsync(database, TimeSpan.FromMinutes(1));
+        var logger = Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance;
+        var options = new BackgroundJobs.Outbox.Worker.OutboxWorkerOptions();
+        var running = new BackgroundJobs.Outbox.Worker.RunningAttempts(options, TimeProvider.System, logger);
+        using var outcomes = new BackgroundJobs.Outbox.Worker.OutcomeWriter(
+            new BackgroundJobs.Outbox.Worker.OutcomeRecorder(queue, prepare: false, logger), database.DataSource, TimeProvider.System, logger);
+
+        // Never started: it holds nothing.
+        using var lease = new BackgroundJobs.Outbox.Worker.WorkerLease(
+            queue, database.DataSource, options, new WorkerRegistration(Guid.Empty, "", "", 0, "", options.Lease, "{}", []), running, TimeProvider.System, logger);
+        var scopes = new Microsoft.Extensions.DependencyInjection.ServiceCollection();
+        await using var provider = Microsoft.Extensions.DependencyInjection.ServiceCollectionContainerBuilderExtensions.BuildServiceProvider(scopes);
+        var runner = new BackgroundJobs.Outbox.Worker.JobRunner(
+            outbox,
+            (Microsoft.Extensions.DependencyInjection.IServiceScopeFactory)provider.GetService(typeof(Microsoft.Extensions.DependencyInjection.IServiceScopeFactory))!,
+            lease,
+            running,
+            outcomes,
+            TimeProvider.System,
+            logger,
+            CancellationToken.None);
+        await runner.RunAsync(job);
+        outcomes.Complete();
+        await outcomes.RunAsync(TestContext.Current.CancellationToken);
+
+        Assert.False(started);
+        Assert.Equal("t|0", await database.ScalarAsync<string>("SELECT concat_ws('|', lease_token IS NULL, failures) FROM outbox.jobs"));
+    }
+
     private static async Task<(JobQueue, ClaimedJob)> ClaimedAsync(ScratchDatabase database, TimeSpan lease)
     {
         var queue = new JobQueue(database.DataSource);
