@@ -103,9 +103,6 @@ CREATE INDEX job_history_id ON outbox.job_history (id);
 -- For the list of what gave up; what completed does not pay for it.
 CREATE INDEX job_history_gave_up ON outbox.job_history (finished_at) WHERE state <> 'completed';
 
--- For throughput_per_minute.sql. Rows come in the order of this column, so block ranges find a minute, and an insert pays next to nothing.
-CREATE INDEX job_history_finished ON outbox.job_history USING brin (finished_at) WITH (pages_per_range = 32, autosummarize = on);
-
 -- One row per worker process: its heartbeat is the lease of all its jobs.
 CREATE TABLE outbox.workers (
     id           uuid PRIMARY KEY,
@@ -121,6 +118,7 @@ CREATE TABLE outbox.workers (
     running      integer NOT NULL DEFAULT 0,
     stuck        integer NOT NULL DEFAULT 0,
     stopping     boolean NOT NULL DEFAULT false,
+    claim_epoch  integer NOT NULL DEFAULT 0,
     dead_at      timestamptz
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0);
 

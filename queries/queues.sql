@@ -4,20 +4,23 @@ BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '1s';
 SET LOCAL jit = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
 
+-- From the end, where the rows of a busy queue live; its beginning is what was finished and not yet vacuumed.
 WITH RECURSIVE queue_names AS (
     (
         SELECT queue
         FROM outbox.jobs
-        ORDER BY queue
+        ORDER BY queue DESC
         LIMIT 1
     )
     UNION ALL
     SELECT (
         SELECT queue
         FROM outbox.jobs
-        WHERE queue > queue_names.queue
-        ORDER BY queue
+        WHERE queue < queue_names.queue
+        ORDER BY queue DESC
         LIMIT 1
     )
     FROM queue_names

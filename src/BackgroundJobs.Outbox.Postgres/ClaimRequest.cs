@@ -4,6 +4,11 @@ namespace BackgroundJobs.Outbox.Postgres;
 internal sealed record ClaimRequest(
     string Queue, int Limit, Guid WorkerId, string[] Kinds, DateTime[] AfterRunAt, Guid[] AfterId, bool Full = false, bool Suspects = false)
 {
+    // Goes up when a claim had no answer: those of earlier epochs claim nothing any more.
+    public int Epoch { get; init; }
+
+    public Guid LeaseToken { get; } = Guid.NewGuid();
+
     // Npgsql writes DateTime.MinValue as -infinity, which is meant here.
     public static ClaimRequest Everything(string queue, int limit, Guid workerId, string[] kinds, bool suspects = false) =>
         new(queue, limit, workerId, kinds, new DateTime[JobDefaults.LastPriority], new Guid[JobDefaults.LastPriority], Full: true, suspects);

@@ -7,8 +7,6 @@ namespace BackgroundJobs.Outbox.Postgres;
 // nobody listened is gone.
 internal sealed partial class JobNotifications(NpgsqlDataSource direct, JobQueue queue, TimeProvider time, ILogger logger)
 {
-    public const string CancelPayload = "cancel";
-
     public event Action<JobHint>? Hinted;
 
     public event Action? CancelRequested;
@@ -33,7 +31,9 @@ internal sealed partial class JobNotifications(NpgsqlDataSource direct, JobQueue
             {
                 return;
             }
-            catch (Exception e) when (e is NpgsqlException or System.Net.Sockets.SocketException or TimeoutException or OperationCanceledException)
+#pragma warning disable CA1031 // Whatever it is, polling goes on meanwhile, and listening is worth another try.
+            catch (Exception e)
+#pragma warning restore CA1031
             {
                 LogLost(e);
                 await Task.Delay(TimeSpan.FromSeconds(1 + Random.Shared.NextDouble()), time, cancellationToken)
@@ -44,7 +44,7 @@ internal sealed partial class JobNotifications(NpgsqlDataSource direct, JobQueue
 
     private void Take(string payload)
     {
-        if (payload == CancelPayload)
+        if (payload == JobQueue.CancelPayload)
             CancelRequested?.Invoke();
         else if (JobHint.TryParse(payload, out var hint))
             Hinted?.Invoke(hint);

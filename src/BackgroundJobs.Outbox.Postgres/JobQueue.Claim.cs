@@ -21,7 +21,8 @@ public sealed partial class JobQueue
                 ("suspects", Value(request.Suspects)),
                 ("kinds", Value(request.Kinds)),
                 ("worker", Value(request.WorkerId)),
-                ("lease_token", Value(Guid.NewGuid()))));
+                ("epoch", Value(request.Epoch)),
+                ("lease_token", Value(request.LeaseToken))));
         }
 
         if (prepare)
@@ -31,9 +32,8 @@ public sealed partial class JobQueue
         var at = 0;
         do
         {
-            var token = ((NpgsqlParameter<Guid>)batch.BatchCommands[at].Parameters[^1]).TypedValue;
             while (await reader.ReadAsync().ConfigureAwait(false))
-                jobs.Add(Read(reader, requests[at].WorkerId, token));
+                jobs.Add(Read(reader, requests[at]));
             at++;
         }
         while (await reader.NextResultAsync().ConfigureAwait(false));
@@ -43,13 +43,31 @@ public sealed partial class JobQueue
         return jobs;
     }
 
+    // Gives back what a worker's unanswered claims brought, and makes those void that are still on their way. Its next claims are of this epoch.
+    internal async Task<long> ReleaseClaimsAsync(NpgsqlConnection connection, Guid worker, int epoch, Guid[] leaseTokens)
+    {
+        await using (var retire = Sql("retire_claims").Command(connection, ("worker", Value(worker)), ("epoch", Value(epoch))))
+            await retire.ExecuteNonQueryAsync().ConfigureAwait(false);
+
+        List<(JobHint Hint, long Jobs)> released;
+        await using (var release = Sql("release_claims").Command(connection, ("worker", Value(worker)), ("lease_tokens", Value(leaseTokens))))
+        {
+            await using var reader = await release.ExecuteReaderAsync().ConfigureAwait(false);
+            released = await ReadReleasedAsync(reader, CancellationToken.None).ConfigureAwait(false);
+        }
+
+        foreach (var (hint, _) in released)
+            await SendAsync(connection, hint, CancellationToken.None).ConfigureAwait(false);
+        return released.Sum(each => each.Jobs);
+    }
+
     internal async Task<List<ClaimedJob>> ClaimAsync(ClaimRequest request)
     {
         await using var connection = await dataSource.OpenConnectionAsync().ConfigureAwait(false);
         return await ClaimAsync(connection, [request], prepare: false).ConfigureAwait(false);
     }
 
-    private static ClaimedJob Read(NpgsqlDataReader row, Guid workerId, Guid token) => new()
+    private static ClaimedJob Read(NpgsqlDataReader row, ClaimRequest request) => new()
     {
         Id = row.GetGuid(0),
         Kind = row.GetString(1),
@@ -67,8 +85,8 @@ public sealed partial class JobQueue
         ClaimedAt = row.GetDateTime(13),
         SavedCursor = Text(row, 14),
         Errors = Text(row, 15),
-        LeaseToken = token,
-        WorkerId = workerId,
+        LeaseToken = request.LeaseToken,
+        WorkerId = request.WorkerId,
     };
 
     private static string? Text(NpgsqlDataReader row, int at) => row.IsDBNull(at) ? null : row.GetString(at);

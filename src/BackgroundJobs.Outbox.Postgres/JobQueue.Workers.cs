@@ -57,16 +57,9 @@ public sealed partial class JobQueue
         batch.BatchCommands.Add(Sql("mark_dead_workers").BatchCommand());
         batch.BatchCommands.Add(Sql("rescue_jobs").BatchCommand(("max_crashes", Value(maxCrashes))));
         batch.BatchCommands.Add(Sql("forget_dead_workers").BatchCommand());
-        List<(JobHint, long)> released = [];
+        List<(JobHint Hint, long Jobs)> released;
         await using (var reader = await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
-        {
-            do
-            {
-                while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
-                    released.Add((new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2)));
-            }
-            while (await reader.NextResultAsync(cancellationToken).ConfigureAwait(false));
-        }
+            released = await ReadReleasedAsync(reader, cancellationToken).ConfigureAwait(false);
 
         foreach (var (hint, _) in released)
             await SendAsync(connection, hint, cancellationToken).ConfigureAwait(false);
@@ -96,5 +89,17 @@ public sealed partial class JobQueue
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         await using var command = Sql("detect_pooler").Command(connection);
         return (int)(await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))! != connection.ProcessID;
+    }
+
+    private static async Task<List<(JobHint Hint, long Jobs)>> ReadReleasedAsync(NpgsqlDataReader reader, CancellationToken cancellationToken)
+    {
+        List<(JobHint, long)> released = [];
+        do
+        {
+            while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
+                released.Add((new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2)));
+        }
+        while (await reader.NextResultAsync(cancellationToken).ConfigureAwait(false));
+        return released;
     }
 }

@@ -15,6 +15,6 @@ public sealed record MinuteThroughput
     /// <summary>Jobs that were cancelled.</summary>
     public required long Cancelled { get; init; }
 
-    /// <summary>True when the count stopped at its bound and there were more.</summary>
+    /// <summary>True when the query's bound cut this minute off, and more ended in it.</summary>
     public bool AtLeast { get; init; }
 }

@@ -39,7 +39,9 @@ internal sealed class MaintenanceLoop(
             {
                 return;
             }
-            catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException or OperationCanceledException)
+#pragma warning disable CA1031 // Whatever it is: without this loop nobody here would rescue the jobs of the dead.
+            catch (Exception e)
+#pragma warning restore CA1031
             {
                 logger.MaintenanceFailed(e);
             }

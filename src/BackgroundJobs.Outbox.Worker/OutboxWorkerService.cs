@@ -88,7 +88,7 @@ internal sealed class OutboxWorkerService(
         worker.Outcomes.Complete();
         using var recordLimit = new CancellationTokenSource(RecordLimit, outbox.TimeProvider);
         await worker.RecordAsync(recordLimit.Token).ConfigureAwait(false);
-        worker.Lease.Stop(unregister: worker.Outcomes.Pending == 0);
+        worker.Lease.Stop(unregister: worker.IsClean);
         await worker.OthersAsync().ConfigureAwait(false);
         logger.Stopped(name, released, stuck);
     }

@@ -145,7 +145,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         {
             PutBack(toFinish, toReschedule);
         }
-        catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or OperationCanceledException or IOException)
+#pragma warning disable CA1031 // Whatever it is: ends that nobody writes would keep their jobs claimed as long as this process beats.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             PutBack(toFinish, toReschedule);
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 50, 2000));

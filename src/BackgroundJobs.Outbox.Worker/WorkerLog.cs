@@ -63,6 +63,9 @@ internal static partial class WorkerLog
     [LoggerMessage(19, LogLevel.Error, "Maintenance failed; tried again at the next chance.")]
     public static partial void MaintenanceFailed(this ILogger logger, Exception exception);
 
+    [LoggerMessage(22, LogLevel.Warning, "Gave back {Jobs} jobs that a claim had taken whose answer never arrived.")]
+    public static partial void ClaimUnanswered(this ILogger logger, long jobs);
+
     [LoggerMessage(21, LogLevel.Information, "History: {Made} days made ahead, {Dropped} days dropped.")]
     public static partial void HistoryMaintained(this ILogger logger, int made, int dropped);
 }

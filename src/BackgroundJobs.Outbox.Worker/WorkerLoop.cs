@@ -30,6 +30,11 @@ internal sealed class WorkerLoop(
     private long pollAt;
     private TimeSpan backOff;
 
+    // Of the worker's current incarnation: claims that were sent and whose answer never came.
+    private readonly List<Guid> unanswered = [];
+    private Guid claimedAs;
+    private int epoch;
+
     public async Task RunAsync(CancellationToken stopping)
     {
         using var onStop = stopping.Register(wake.Set);
@@ -37,12 +42,18 @@ internal sealed class WorkerLoop(
         {
             TakeNews();
             var requests = lease.Holds && outcomes.Pending < MaxPending ? Requests() : [];
-            if (requests.Count > 0)
+            if (requests.Count + unanswered.Count > 0 && lease.Holds)
                 await ClaimAsync(requests).ConfigureAwait(false);
             else
                 await wake.WaitAsync(UntilNextReason()).ConfigureAwait(false);
         }
+
+        if (unanswered.Count > 0 && lease.Holds)
+            await ClaimAsync([]).ConfigureAwait(false);
     }
+
+    // After the loop has ended: the worker may hold jobs that nobody here knows of.
+    public bool HasUnanswered => unanswered.Count > 0;
 
     public void Wake() => wake.Set();
 
@@ -81,6 +92,13 @@ internal sealed class WorkerLoop(
     private List<ClaimRequest> Requests()
     {
         var worker = lease.WorkerId;
+        if (worker != claimedAs)
+        {
+            // What an earlier incarnation left behind is for the rescue.
+            unanswered.Clear();
+            (claimedAs, epoch) = (worker, 0);
+        }
+
         List<ClaimRequest> requests = [.. queues.SelectMany(each => each.Requests(worker, kinds))];
 
         // One suspect in the whole process, and the end of the last one recorded: or the next crash would be charged to both.
@@ -91,12 +109,23 @@ internal sealed class WorkerLoop(
 
     private async Task ClaimAsync(List<ClaimRequest> requests)
     {
+        List<Guid> sent = [];
         try
         {
             var started = time.GetTimestamp();
             List<ClaimedJob> jobs;
             await using (var connection = await connections.OpenConnectionAsync().ConfigureAwait(false))
+            {
+                if (unanswered.Count > 0)
+                    await ReleaseUnansweredAsync(connection).ConfigureAwait(false);
+                if (requests.Count == 0)
+                    return;
+                requests = requests.ConvertAll(each => each with { Epoch = epoch });
+                sent = requests.ConvertAll(each => each.LeaseToken);
                 jobs = await queue.ClaimAsync(connection, requests, prepare).ConfigureAwait(false);
+                sent = [];
+            }
+
             var took = time.GetElapsedTime(started);
             backOff = TimeSpan.Zero;
             WorkerTelemetry.WasClaimed(jobs);
@@ -106,12 +135,24 @@ internal sealed class WorkerLoop(
                     .Take(request, jobs.FindAll(job => job.Queue == request.Queue && job.IsSuspect == request.Suspects), took);
             }
         }
-        catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException)
+#pragma warning disable CA1031 // Whatever it is, a worker that still beats and claims nothing would be a zombie: it says so and tries again.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
+            unanswered.AddRange(sent);
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 100, 5000));
             logger.ClaimFailed(e, backOff);
             await wake.WaitAsync(backOff).ConfigureAwait(false);
         }
+    }
+
+    private async Task ReleaseUnansweredAsync(NpgsqlConnection connection)
+    {
+        epoch++;
+        var released = await queue.ReleaseClaimsAsync(connection, claimedAs, epoch, [.. unanswered]).ConfigureAwait(false);
+        unanswered.Clear();
+        if (released > 0)
+            logger.ClaimUnanswered(released);
     }
 
     private void TakeNews()

@@ -9,11 +9,13 @@ namespace BackgroundJobs.Outbox.Worker;
 internal sealed class WorkerParts : IDisposable
 {
     private readonly CancellationTokenSource recordEnd = new();
+    private readonly WorkerLoop loop;
     private Task record = Task.CompletedTask;
     private Task others = Task.CompletedTask;
 
-    private WorkerParts(WorkerLease lease, OutcomeWriter outcomes, RunningAttempts running, IReadOnlyList<WorkerQueue> queues)
+    private WorkerParts(WorkerLease lease, OutcomeWriter outcomes, RunningAttempts running, IReadOnlyList<WorkerQueue> queues, WorkerLoop loop)
     {
+        this.loop = loop;
         Lease = lease;
         Outcomes = outcomes;
         Running = running;
@@ -29,6 +31,9 @@ internal sealed class WorkerParts : IDisposable
     public IReadOnlyList<WorkerQueue> Queues { get; }
 
     public Task LoopTask { get; private set; } = Task.CompletedTask;
+
+    // Nothing in the database names this worker any more.
+    public bool IsClean => Outcomes.Pending == 0 && !loop.HasUnanswered;
 
     public static WorkerParts Start(
         JobQueue queue,
@@ -52,7 +57,7 @@ internal sealed class WorkerParts : IDisposable
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
         var loop = new WorkerLoop(queue, connections, lease, outcomes, queues, registration.Kinds, options, prepare, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
-        var parts = new WorkerParts(lease, outcomes, running, queues);
+        var parts = new WorkerParts(lease, outcomes, running, queues, loop);
         disposables.AddRange([parts, outcomes, lease, loop, maintenance]);
 
         running.GivenUp += runner.GiveUp;

@@ -77,6 +77,51 @@ public sealed class ClaimTests
     }
 
     [Fact]
+    public async Task A_claim_that_was_given_up_and_still_comes_claims_nothing_whether_it_is_late_or_under_way()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync([Job(1)], TestContext.Current.CancellationToken);
+        var worker = await Workers.RegisterAsync(database);
+        var request = ClaimRequest.Everything("default", 10, worker, Kinds);
+
+        // It has found its jobs and waits for the worker's row, while the worker gives it up.
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(0, await queue.ReleaseClaimsAsync(connection, worker, 1, [request.LeaseToken]));
+        var claim = queue.ClaimAsync(request);
+        await Eventually.TrueAsync(
+            async () => await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0)"), "it waits");
+        await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        Assert.Empty(await claim);
+
+        Assert.Empty(await queue.ClaimAsync(request));
+        Assert.Single(await queue.ClaimAsync(request with { Epoch = 1 }));
+    }
+
+    [Fact]
+    public async Task Giving_a_claim_up_waits_for_it_where_it_is_under_way_and_gives_back_what_it_brought_and_nothing_else()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync([Job(1), Job(2)], TestContext.Current.CancellationToken);
+        var worker = await Workers.RegisterAsync(database);
+        var kept = Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 1, worker, Kinds)));
+
+        var request = ClaimRequest.Everything("default", 1, worker, Kinds);
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        Assert.Single(await queue.ClaimAsync(connection, [request], prepare: false));
+        await using var other = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        var release = queue.ReleaseClaimsAsync(other, worker, 1, [request.LeaseToken]);
+        await Eventually.TrueAsync(
+            async () => await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0)"), "it waits");
+        await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        Assert.Equal(1, await release);
+        Assert.Equal(kept.Id, await database.ScalarAsync<Guid>("SELECT id FROM outbox.jobs WHERE lease_token IS NOT NULL"));
+    }
+
+    [Fact]
     public async Task Claims_are_hot_updates()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
@@ -128,6 +173,7 @@ public sealed class ClaimTests
         ("suspects", false),
         ("kinds", Kinds),
         ("worker", worker),
+        ("epoch", 0),
         ("lease_token", Guid.NewGuid()));
 
     private static NewJob Job(int number, int priority = 2, DateTimeOffset? runAt = null) =>

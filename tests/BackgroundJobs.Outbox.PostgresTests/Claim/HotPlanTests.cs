@@ -18,6 +18,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             ("suspects", false),
             ("kinds", new[] { "number" }),
             ("worker", full.Worker),
+            ("epoch", 0),
             ("lease_token", Guid.NewGuid()));
         plan.MustUse("jobs_ready");
         plan.MustNotScan("jobs");

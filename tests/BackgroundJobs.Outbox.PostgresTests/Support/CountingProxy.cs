@@ -1,11 +1,12 @@
 using System.Buffers.Binary;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Support;
 
-// Counts what a client sends that the server answers as one: Sync and simple Query messages. Without TLS, and without the DISCARD that a pool
+// Can lose an answer, as a network does. Counts what a client sends that the server answers as one: Sync and simple Query messages. Without TLS, and without the DISCARD that a pool
 // sends along, the number is exact, so two saves can be compared.
 internal sealed class CountingProxy : IAsyncDisposable
 {
@@ -13,6 +14,7 @@ internal sealed class CountingProxy : IAsyncDisposable
     private readonly NpgsqlConnectionStringBuilder target;
     private readonly CancellationTokenSource stop = new();
     private int count;
+    private volatile byte[]? losing;
 
     public CountingProxy(string connectionString)
     {
@@ -33,6 +35,11 @@ internal sealed class CountingProxy : IAsyncDisposable
     public string ConnectionString { get; }
 
     public int Take() => Interlocked.Exchange(ref count, 0);
+
+    // The next answer that says this is not passed on; its connection is cut instead.
+    public void LoseAnswer(string text) => losing = Encoding.UTF8.GetBytes(text);
+
+    public bool HasLost => losing is null;
 
     public async ValueTask DisposeAsync()
     {
@@ -61,17 +68,34 @@ internal sealed class CountingProxy : IAsyncDisposable
         await socket.ConnectAsync(end, stop.Token);
         await using var above = new NetworkStream(client, ownsSocket: true);
         await using var below = new NetworkStream(socket);
-        var answers = below.CopyToAsync(above, stop.Token);
+        var answers = AnswerAsync(below, above);
         try
         {
             await ForwardAsync(above, below);
         }
-        catch (EndOfStreamException)
+        catch (Exception e) when (e is EndOfStreamException or IOException or ObjectDisposedException)
         {
             socket.Shutdown(SocketShutdown.Send);
         }
 
         await answers;
+    }
+
+    private async Task AnswerAsync(NetworkStream from, NetworkStream to)
+    {
+        var buffer = new byte[64 * 1024];
+        while (await from.ReadAsync(buffer, stop.Token) is > 0 and var read)
+        {
+            var part = buffer.AsMemory(0, read);
+            if (losing is { } text && part.Span.IndexOf(text) >= 0)
+            {
+                losing = null;
+                to.Socket.Close();
+                return;
+            }
+
+            await to.WriteAsync(part, stop.Token);
+        }
     }
 
     private async Task ForwardAsync(NetworkStream from, NetworkStream to)

@@ -50,6 +50,36 @@ public sealed class DatabaseDownTests
             "SELECT concat_ws('|', count(*), count(DISTINCT id), max(failures)) FROM outbox.job_history WHERE state = 'completed'"));
     }
 
+    // W11. Nobody knows of the jobs that such a claim took, and the heartbeat of a worker that lives would hold them for ever.
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Jobs_of_a_claim_whose_answer_is_lost_are_given_back_by_the_worker_while_it_lives_and_when_it_stops(bool stop)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var proxy = new CountingProxy(database.ConnectionString);
+        var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<OtherJob>((_, _, _) => Task.CompletedTask),
+            o => (o.ConnectionString, o.PollInterval, o.Listen) = (proxy.ConnectionString, TimeSpan.FromMilliseconds(300), false));
+        await using var ending = worker;
+        proxy.LoseAnswer(OtherJob.Kind);
+        await new JobQueue(database.DataSource).EnqueueAsync([.. Enumerable.Range(0, 5).Select(n => NewJob.Create(new OtherJob($"{n}")))], TestContext.Current.CancellationToken);
+        await Eventually.TrueAsync(() => proxy.HasLost, "the claim's answer is lost");
+        if (stop)
+        {
+            await worker.StopAsync();
+            Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL"));
+            Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.workers"));
+            return;
+        }
+
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all are done", 20);
+        Assert.Equal("5|2|0|0", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', count(*), max(attempt), max(failures), max(crashes)) FROM outbox.job_history WHERE state = 'completed'"));
+        Assert.Contains("whose answer never arrived", worker.Log.Text, StringComparison.Ordinal);
+    }
+
     private static int FreePort()
     {
         using var listener = new TcpListener(IPAddress.Loopback, 0);

@@ -2,7 +2,7 @@
 -- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
--- declared dead claims nothing (its row is locked against the rescue until this commits).
+-- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits).
 WITH quota AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND paused_at IS NOT NULL) THEN 0 ELSE @limit::integer END AS jobs
 ),
@@ -80,6 +80,7 @@ alive AS MATERIALIZED (
     FROM outbox.workers
     WHERE id = @worker
       AND dead_at IS NULL
+      AND claim_epoch = @epoch
       AND EXISTS (SELECT FROM due_jobs)
     FOR KEY SHARE
 )
