@@ -64,7 +64,7 @@ CREATE TABLE outbox.jobs (
 -- For claim_jobs.sql and beat_worker.sql (next due). No column that a claim writes may ever stand here, or claims stop being HOT.
 CREATE INDEX jobs_ready ON outbox.jobs (queue, priority, run_at, id);
 
--- For beat_worker.sql: jobs that crashed workers twice run alone. Empty in a healthy system.
+-- For beat_worker.sql: of the jobs that crashed workers twice, one at a time runs in a process. Empty in a healthy system.
 CREATE INDEX jobs_suspect ON outbox.jobs (queue) WHERE crashes >= 2;
 
 -- For beat_worker.sql: cancels to pass on. Nearly always empty.

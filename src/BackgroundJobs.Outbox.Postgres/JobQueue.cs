@@ -68,9 +68,7 @@ public sealed partial class JobQueue
     {
         ArgumentNullException.ThrowIfNull(transaction);
         ArgumentNullException.ThrowIfNull(jobs);
-        var connection = transaction.Connection
-            ?? throw new OutboxException("Jobs cannot be enqueued in a transaction that has ended: they would not be atomic with anything. Enqueue before Commit.");
-        await InsertAsync(connection, transaction, jobs, cancellationToken).ConfigureAwait(false);
+        await InsertAsync(ConnectionOf(transaction), transaction, jobs, cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Enqueues jobs that belong to no other change, in a transaction of their own, and wakes the workers.</summary>
@@ -111,6 +109,23 @@ public sealed partial class JobQueue
     }
 
     internal SqlFile Sql(string name) => Sql(name, options);
+
+    private static NpgsqlConnection ConnectionOf(NpgsqlTransaction transaction)
+    {
+        NpgsqlConnection? connection = null;
+        ObjectDisposedException? disposed = null;
+        try
+        {
+            connection = transaction.Connection;
+        }
+        catch (ObjectDisposedException e)
+        {
+            disposed = e;
+        }
+
+        return connection ?? throw new OutboxException(
+            "Jobs cannot be enqueued in a transaction that has ended: they would not be atomic with anything. Enqueue before Commit.", disposed);
+    }
 
     private static SqlFile Sql(string name, OutboxOptions options) =>
         SqlFile.Read(typeof(JobQueue).Assembly, $"sql/{name}.sql", options.Schema);

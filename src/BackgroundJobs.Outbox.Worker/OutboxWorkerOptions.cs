@@ -53,7 +53,7 @@ public sealed class OutboxWorkerOptions
     public TimeSpan CancellationGrace { get; set; } = TimeSpan.FromSeconds(10);
 
     /// <summary>
-    /// How many worker deaths a job survives before it is set aside as dead: 3 or more. Default: 5. After two it runs alone in its process,
+    /// How many worker deaths a job survives before it is set aside as dead: 3 or more. Default: 5. After two it runs with no other such job in its process,
     /// so that no other job is charged for it.
     /// </summary>
     public int MaxCrashes { get; set; } = 5;

@@ -30,7 +30,7 @@ public sealed record EnqueueOptions
     public TimeSpan? Delay { get; init; }
 
     /// <summary>
-    /// How often the job may fail before it is dead: 1 to 1000. Default: 20, which with the default retry policy is about nine hours,
+    /// How often the job may fail before it is dead: 1 to 1000. Default: 20, which with the default retry policy is six and a half to eight hours,
     /// long enough to outlive a night's incident. Crashes, snoozes and interruptions do not count.
     /// </summary>
     public int? MaxAttempts { get; init; }

@@ -1,8 +1,10 @@
+using System.Data.Common;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.Testing;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Diagnostics;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
@@ -49,6 +51,27 @@ public sealed class FaultTests
             Assert.Single(results, error => error is DuplicateJobException);
             await shop.Database.ExecuteAsync("DELETE FROM outbox.jobs");
         }
+    }
+
+    // As a standby does.
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task E31_A_server_that_takes_no_writes_is_one_clear_failure_that_is_not_tried_again(bool sync)
+    {
+        await using var shop = await Shop.OpenAsync();
+        await shop.Database.ExecuteAsync($"ALTER DATABASE \"{new NpgsqlConnectionStringBuilder(shop.Database.ConnectionString).Database}\" SET default_transaction_read_only = on");
+        NpgsqlConnection.ClearAllPools();
+        shop.Database.DataSource.Clear();
+        var failures = 0;
+        await using var db = shop.Context(options => options
+            .UseNpgsql(shop.Database.DataSource, npgsql => npgsql.EnableRetryOnFailure(5))
+            .AddInterceptors(new CountingFailures(() => failures++)));
+        db.Enqueue(new Told("a"));
+        var error = await Assert.ThrowsAnyAsync<Exception>(() => db.SaveAsync(sync));
+        Assert.Equal("25006", (error as PostgresException ?? error.InnerException as PostgresException)?.SqlState);
+        Assert.Equal(1, failures);
+        Assert.Equal(0L, await shop.Database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
     }
 
     [Fact]
@@ -145,6 +168,17 @@ public sealed class FaultTests
         catch (DbUpdateException e)
         {
             return e.GetBaseException();
+        }
+    }
+
+    private sealed class CountingFailures(Action failed) : DbCommandInterceptor
+    {
+        public override void CommandFailed(DbCommand command, CommandErrorEventData eventData) => failed();
+
+        public override Task CommandFailedAsync(DbCommand command, CommandErrorEventData eventData, CancellationToken cancellationToken = default)
+        {
+            failed();
+            return Task.CompletedTask;
         }
     }
 }

@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
@@ -67,5 +68,33 @@ public sealed class WakeUpTests
         Assert.NotEqual(backend, notification.PID);
         Assert.True(JobHint.TryParse(notification.Payload, out var hint));
         Assert.Equal(new JobHint("default", await shop.Database.ScalarAsync<DateTime>("select run_at from outbox.jobs")), hint);
+    }
+
+    [Fact]
+    public async Task Many_commits_send_a_burst_and_then_at_most_twenty_notifications_a_second()
+    {
+        await using var shop = await Shop.OpenAsync();
+        await using var listening = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var listen = new NpgsqlCommand("listen outbox_jobs", listening))
+            await listen.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        var heard = 0;
+        listening.Notification += (_, _) => heard++;
+
+        var watch = Stopwatch.StartNew();
+        var commits = 0;
+        for (; watch.Elapsed < TimeSpan.FromSeconds(2); commits++)
+        {
+            await using var db = shop.Context();
+            db.Enqueue(new Told("a"));
+            await db.SaveAsync(sync: false);
+        }
+
+        while (await listening.WaitAsync(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken))
+        {
+        }
+
+        // Ten at once, then one in 50 ms; the last ones may have been gathered when the time was up.
+        Assert.True(commits > 100, $"Only {commits} commits in two seconds: too few for their notifications to be held back.");
+        Assert.InRange(heard, 20, 10 + (int)(watch.Elapsed.TotalSeconds * 20) + 1);
     }
 }

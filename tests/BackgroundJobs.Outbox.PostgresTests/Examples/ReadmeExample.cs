@@ -1,6 +1,9 @@
+using BackgroundJobs.Outbox.Postgres;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.Migrations;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Examples;
 
@@ -29,6 +32,51 @@ public static class ReadmeExample
         return server.Id;
     }
 
+    public static async Task MigrateAsync(string connectionString)
+    {
+        var migrationBuilder = new MigrationBuilder("Npgsql.EntityFrameworkCore.PostgreSQL");
+        // readme:begin
+        await Migrator.MigrateAsync(connectionString);        // at start; safe when many processes do it at once
+        migrationBuilder.Sql(Migrator.Script());              // inside your own EF migrations
+        Console.Write(Migrator.Script());                     // for whoever runs SQL by hand
+        // readme:end
+    }
+
+    public static void Enqueue(AppDb db)
+    {
+        // readme:begin
+        db.Enqueue(new SendReport(7), new() { Queue = "mail", Priority = 1, Delay = TimeSpan.FromMinutes(5), MaxAttempts = 3 });
+        // readme:end
+    }
+
+    public static void Rules(ModelBuilder modelBuilder)
+    {
+        // readme:begin
+        modelBuilder.Entity<Server>().EnqueuesOnInsert(server => new BootServer(server.Id));       // rules, next to the entity
+        modelBuilder.Entity<Server>().EnqueuesOnUpdate(server => new ResizeServer(server.Id), server => server.Size);
+        modelBuilder.Entity<Server>().EnqueuesOnDelete(server => new ReleaseServer(server.Id));
+        // readme:end
+    }
+
+    public static async Task EnqueueAsync(JobQueue queue, NpgsqlTransaction npgsqlTransaction)
+    {
+        // readme:begin
+        await queue.EnqueueAsync(npgsqlTransaction, new BootServer(7));                            // Dapper, raw Npgsql
+        // readme:end
+    }
+
+    public static void Run(IServiceCollection services)
+    {
+        // readme:begin
+        services.AddOutbox(outbox => outbox.Handle<BootServer, BootServerHandler>(kind =>
+        {
+            kind.Timeout = TimeSpan.FromMinutes(2);
+            kind.Retry = RetryPolicy.Exponential(cap: TimeSpan.FromMinutes(10)).When<HttpRequestException>(RetryPolicy.Fixed(TimeSpan.FromSeconds(5)));
+        }));
+        services.AddOutboxWorker(worker => worker.Queue("default", concurrency: 10).Queue("mail", concurrency: 2));
+        // readme:end
+    }
+
     // readme:begin
     public sealed record BootServer(long ServerId) : IJob
     {
@@ -47,11 +95,28 @@ public static class ReadmeExample
     }
     // readme:end
 
+    public sealed record SendReport(int Number) : IJob
+    {
+        public static string Kind => "send_report";
+    }
+
+    public sealed record ResizeServer(long ServerId) : IJob
+    {
+        public static string Kind => "resize_server";
+    }
+
+    public sealed record ReleaseServer(long ServerId) : IJob
+    {
+        public static string Kind => "release_server";
+    }
+
     public sealed class Server
     {
         public long Id { get; set; }
 
         public required string Name { get; set; }
+
+        public int Size { get; set; }
 
         public bool Booted { get; set; }
     }

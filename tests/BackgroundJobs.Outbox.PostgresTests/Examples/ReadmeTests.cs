@@ -25,14 +25,16 @@ public sealed partial class ReadmeTests
     }
 
     [Fact]
-    public async Task The_readmes_example_is_the_one_that_is_compiled()
+    public async Task Every_line_of_csharp_in_the_readme_is_compiled()
     {
         var readme = (await File.ReadAllTextAsync(Repository.PathOf("README.md"), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
         var source = (await File.ReadAllTextAsync(
             Repository.PathOf("tests", "BackgroundJobs.Outbox.PostgresTests", "Examples", "ReadmeExample.cs"), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
         var parts = Marked().Matches(source).Select(match => Dedent(match.Groups[1].Value)).ToList();
-        Assert.Equal(3, parts.Count);
         Assert.All(parts, part => Assert.Contains(part, readme, StringComparison.Ordinal));
+        var blocks = Blocks().Matches(readme).Select(match => parts.Aggregate(match.Groups[1].Value, (block, part) => block.Replace(part, "", StringComparison.Ordinal))).ToList();
+        Assert.Equal(6, blocks.Count);
+        Assert.All(blocks, rest => Assert.Equal("", rest.Trim()));
     }
 
     private static string Dedent(string code)
@@ -41,6 +43,9 @@ public sealed partial class ReadmeTests
         var indent = lines[0].Length - lines[0].TrimStart().Length;
         return lines.Aggregate(new StringBuilder(), (text, line) => text.Append(line.Length > indent ? line[indent..] : "").Append('\n')).ToString();
     }
+
+    [GeneratedRegex(@"```csharp\n(.*?)```", RegexOptions.Singleline)]
+    private static partial Regex Blocks();
 
     [GeneratedRegex(@"// readme:begin\n(.*?)\s*// readme:end", RegexOptions.Singleline)]
     private static partial Regex Marked();

@@ -1,7 +1,6 @@
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using Dapper;
-using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.WithoutEf;
 
@@ -93,11 +92,19 @@ public sealed class NpgsqlEnqueueTests
     {
         await using var database = await ScratchDatabase.MigratedAsync();
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
-        NpgsqlTransaction ended;
-        await using (ended = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
-            await ended.CommitAsync(TestContext.Current.CancellationToken);
-        await Assert.ThrowsAnyAsync<Exception>(() => new JobQueue(database.DataSource).EnqueueAsync(ended, new NumberJob(1), cancellationToken: TestContext.Current.CancellationToken));
+        var ended = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        await ended.CommitAsync(TestContext.Current.CancellationToken);
+        await RefusedAsync();
+        await ended.DisposeAsync();
+        await RefusedAsync();
         Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+
+        async Task RefusedAsync()
+        {
+            var error = await Assert.ThrowsAsync<OutboxException>(
+                () => new JobQueue(database.DataSource).EnqueueAsync(ended, new NumberJob(1), cancellationToken: TestContext.Current.CancellationToken));
+            Assert.Contains("transaction that has ended", error.Message, StringComparison.Ordinal);
+        }
     }
 
     [Fact]

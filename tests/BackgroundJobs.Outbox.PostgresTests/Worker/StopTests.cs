@@ -83,6 +83,10 @@ public sealed class StopTests
         }), o => o.ShutdownTimeout = TimeSpan.FromMilliseconds(200));
         await worker.Queue.EnqueueAsync([.. Enumerable.Range(1, 6000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 3000, "the quick ones are done");
+
+        // Claimed ahead, more than slots; and recorded in batches: a transaction for many, not one for each.
+        Assert.InRange(await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL"), 21, 3000);
+        Assert.InRange(await database.ScalarAsync<long>("SELECT count(DISTINCT xmin::text) FROM outbox.job_history"), 1, 1000);
         await worker.DisposeAsync();
         Assert.Equal("3000|0|0", await database.ScalarAsync<string>(
             "SELECT concat_ws('|', count(*), max(failures), max(crashes)) FROM outbox.jobs WHERE lease_token IS NULL"));

@@ -40,5 +40,9 @@ SELECT
     headers,
     traceparent,
     saved_cursor,
-    errors
+    CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END || jsonb_build_object(
+        'attempt', attempt,
+        'type', 'cancelled',
+        'message', 'Cancelled while it ran; it was given back before the handler heard of it.',
+        'at', clock_timestamp())
 FROM removed

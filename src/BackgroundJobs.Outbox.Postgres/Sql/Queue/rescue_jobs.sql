@@ -1,5 +1,6 @@
 -- Gives the jobs of dead workers back, in the transaction that declared them dead. They are as due as they were, and no failure is charged.
--- A crash is charged to every job the worker held, up to two; from then on a job runs alone (a suspect), and only suspects are charged.
+-- A crash is charged to every job the worker held, up to two; from then on a job is a suspect: it runs with no other suspect, and
+-- only suspects are charged.
 -- So a job that kills its process is set aside after @max_crashes, and none of its neighbours ever is.
 -- A job that a frozen handler's open transaction has just completed is passed over: that transaction decides, and the others must not wait.
 WITH held AS (
