@@ -112,19 +112,17 @@ public sealed partial class JobQueue
 
     private static NpgsqlConnection ConnectionOf(NpgsqlTransaction transaction)
     {
-        NpgsqlConnection? connection = null;
-        ObjectDisposedException? disposed = null;
         try
         {
-            connection = transaction.Connection;
+            // Throws when the transaction is over; its connection alone would not tell.
+            _ = transaction.IsolationLevel;
+            return transaction.Connection!;
         }
-        catch (ObjectDisposedException e)
+        catch (InvalidOperationException e)
         {
-            disposed = e;
+            throw new OutboxException(
+                "Jobs cannot be enqueued in a transaction that has ended: they would not be atomic with anything. Enqueue before Commit.", e);
         }
-
-        return connection ?? throw new OutboxException(
-            "Jobs cannot be enqueued in a transaction that has ended: they would not be atomic with anything. Enqueue before Commit.", disposed);
     }
 
     private static SqlFile Sql(string name, OutboxOptions options) =>
