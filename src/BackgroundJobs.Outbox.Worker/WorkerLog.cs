@@ -17,7 +17,7 @@ internal static partial class WorkerLog
     [LoggerMessage(4, LogLevel.Warning, "Worker {Name} stops hard: {Reason}.")]
     public static partial void StopsHard(this ILogger logger, string name, string reason);
 
-    [LoggerMessage(5, LogLevel.Information, "Job {JobId} {Kind} completed: attempt {Attempt}, {Milliseconds} ms.")]
+    [LoggerMessage(5, LogLevel.Debug, "Job {JobId} {Kind} completed: attempt {Attempt}, {Milliseconds} ms.")]
     public static partial void Completed(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds);
 
     [LoggerMessage(6, LogLevel.Warning, "Job {JobId} {Kind} failed and runs again in {Delay}: attempt {Attempt}, {Milliseconds} ms. {Type}: {Reason}")]

@@ -1,0 +1,6 @@
+namespace BackgroundJobs.Outbox.Benchmarks.Roles;
+
+internal sealed record Noop(int Id) : IJob
+{
+    public static string Kind => "noop";
+}

@@ -1,0 +1,58 @@
+using System.Diagnostics;
+using System.Text.Json;
+using BackgroundJobs.Outbox.Worker;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.Benchmarks.Roles;
+
+// What the processes that a role runs in have in common.
+internal static class Role
+{
+    public static string ConnectionString => Environment.GetEnvironmentVariable("BENCHMARK_CONNECTION")!;
+
+    // Of the machine, so that processes can compare; microseconds.
+    public static long Monotonic => Stopwatch.GetTimestamp() / (Stopwatch.Frequency / 1_000_000);
+
+    public static async Task RunAsync(string role, string[] arguments)
+    {
+        int Number(int at) => int.Parse(arguments[at], null);
+        object answer = role switch
+        {
+            "drain" => await Drain.RunAsync(Number(0), Enum.Parse<HistoryPolicy>(arguments[1])),
+            "drain-floor" => await DrainFloor.RunAsync(Number(0), Enum.Parse<HistoryPolicy>(arguments[1]), Number(2)),
+            _ => throw new ArgumentException($"Unknown role {role}."),
+        };
+        Console.WriteLine(JsonSerializer.Serialize(answer));
+    }
+
+    // A worker as the README shows it: nothing but the connection and the handler is said.
+    public static IHost Worker(Action<OutboxOptions> outbox, Action<OutboxWorkerOptions>? worker = null, Action<IServiceCollection>? services = null)
+    {
+        var builder = Host.CreateApplicationBuilder();
+        builder.Services.AddOutbox(outbox);
+        builder.Services.AddOutboxWorker(options =>
+        {
+            options.ConnectionString = ConnectionString;
+            worker?.Invoke(options);
+        });
+        services?.Invoke(builder.Services);
+        return builder.Build();
+    }
+
+    public static async Task UntilAsync(string sql)
+    {
+        await using var source = NpgsqlDataSource.Create(ConnectionString);
+        await using var connection = await source.OpenConnectionAsync();
+        await using var command = new NpgsqlCommand(sql, connection);
+        while (!(bool)(await command.ExecuteScalarAsync())!)
+            await Task.Delay(TimeSpan.FromMilliseconds(5), TimeProvider.System);
+    }
+
+    public static double PeakMegabytes()
+    {
+        using var self = Process.GetCurrentProcess();
+        return self.PeakWorkingSet64 / 1024.0 / 1024.0;
+    }
+}
