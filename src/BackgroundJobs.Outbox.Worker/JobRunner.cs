@@ -4,36 +4,35 @@ using Microsoft.Extensions.Logging;
 
 namespace BackgroundJobs.Outbox.Worker;
 
-// Turns a claimed job into an outcome: find the handler, open a scope, read the arguments, call it. Calls user code; never the database.
+// Turns a claimed job into an outcome: find the handler, read the arguments, call it. Calls user code; never the database.
 internal sealed class JobRunner(
     OutboxOptions options,
     IServiceScopeFactory scopes,
     WorkerLease lease,
-    RunningAttempts running,
     OutcomeWriter outcomes,
     TimeProvider time,
     ILogger logger,
     CancellationToken stopping)
 {
-    public async Task RunAsync(ClaimedJob job)
+    public async Task RunAsync(ClaimedJob job, RunningSlot slot)
     {
         if (!options.Registry!.TryFind(job.Kind, out var registration))
             throw new InvalidOperationException($"A job of the unknown kind '{job.Kind}' was claimed.");
 
         var attempt = new Attempt(job, registration, time.GetTimestamp());
-        running.Add(attempt);
+        slot.Attempt = attempt;
 
         // Asked after the attempt can be seen: a lease that is lost from here on cancels it, one that was lost before is seen here.
         if (!lease.Covers(job))
         {
-            running.Remove(attempt);
+            slot.Attempt = null;
             outcomes.Release(job);
             return;
         }
 
         using var activity = WorkerTelemetry.Start(job);
         var outcome = await AttemptAsync(attempt).ConfigureAwait(false);
-        running.Remove(attempt);
+        slot.Attempt = null;
 
         var duration = time.GetElapsedTime(attempt.StartedAt);
         if (attempt.TryEnd())
@@ -45,15 +44,15 @@ internal sealed class JobRunner(
     // For an attempt that was given up: its handler still runs, its outcome is decided.
     public void GiveUp(Attempt attempt, JobOutcome outcome) => End(attempt, outcome, time.GetElapsedTime(attempt.StartedAt), null);
 
-    private async Task<JobOutcome> AttemptAsync(Attempt attempt)
+    private async ValueTask<JobOutcome> AttemptAsync(Attempt attempt)
     {
         JobContext? context = null;
         try
         {
-            var scope = scopes.CreateAsyncScope();
-            await using (scope.ConfigureAwait(false))
+            var services = new HandlerServices(scopes);
+            await using (services.ConfigureAwait(false))
             {
-                context = attempt.Context = new JobContext(attempt.Job, scope.ServiceProvider, options, stopping);
+                context = attempt.Context = new JobContext(attempt.Job, services, options, stopping);
                 var args = attempt.Registration.ReadArgs(attempt.Job, options);
                 await attempt.Registration.RunAsync(args, context, attempt.Token).ConfigureAwait(false);
             }

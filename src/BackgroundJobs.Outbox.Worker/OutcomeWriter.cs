@@ -1,3 +1,4 @@
+using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 using Npgsql;
 using BackgroundJobs.Outbox.Postgres;
@@ -10,10 +11,13 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
 {
     private const int MaxBatch = 5000;
 
-    private readonly Lock gate = new();
     private readonly WakeSignal added = new();
-    private List<FinishedJob> finished = [];
-    private List<RescheduledJob> rescheduled = [];
+    private readonly ConcurrentQueue<FinishedJob> finished = new();
+    private readonly ConcurrentQueue<RescheduledJob> rescheduled = new();
+
+    // On their way, or to be tried again.
+    private readonly List<FinishedJob> toFinish = new(MaxBatch);
+    private readonly List<RescheduledJob> toReschedule = [];
     private int pending;
     private int pendingSuspects;
     private volatile bool completed;
@@ -72,9 +76,12 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
                 await added.WaitAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
             }
 
-            var (toFinish, toReschedule) = Take();
+            while (toFinish.Count < MaxBatch && finished.TryDequeue(out var job))
+                toFinish.Add(job);
+            while (toReschedule.Count < MaxBatch && rescheduled.TryDequeue(out var job))
+                toReschedule.Add(job);
             if (toFinish.Count + toReschedule.Count > 0)
-                await FlushAsync(toFinish, toReschedule, cancellationToken).ConfigureAwait(false);
+                await FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
 
@@ -89,47 +96,19 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
 
     private void Add(FinishedJob job)
     {
-        lock (gate)
-        {
-            finished.Add(job);
-            Count(job.Job, 1);
-        }
-
+        finished.Enqueue(job);
+        Count(job.Job, 1);
         added.Set();
     }
 
     private void Add(RescheduledJob job)
     {
-        lock (gate)
-        {
-            rescheduled.Add(job);
-            Count(job.Job, 1);
-        }
-
+        rescheduled.Enqueue(job);
+        Count(job.Job, 1);
         added.Set();
     }
 
-    private (List<FinishedJob> Finished, List<RescheduledJob> Rescheduled) Take()
-    {
-        lock (gate)
-            return (Cut(ref finished), Cut(ref rescheduled));
-    }
-
-    private static List<T> Cut<T>(ref List<T> from)
-    {
-        var taken = from;
-        if (taken.Count <= MaxBatch)
-        {
-            from = new List<T>(Math.Min(taken.Count, MaxBatch));
-            return taken;
-        }
-
-        from = taken.GetRange(MaxBatch, taken.Count - MaxBatch);
-        taken.RemoveRange(MaxBatch, taken.Count - MaxBatch);
-        return taken;
-    }
-
-    private async Task FlushAsync(List<FinishedJob> toFinish, List<RescheduledJob> toReschedule, CancellationToken cancellationToken)
+    private async Task FlushAsync(CancellationToken cancellationToken)
     {
         try
         {
@@ -143,13 +122,12 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         }
         catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
         {
-            PutBack(toFinish, toReschedule);
+            // They stay where they are.
         }
 #pragma warning disable CA1031 // Whatever it is: ends that nobody writes would keep their jobs claimed as long as this process beats.
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            PutBack(toFinish, toReschedule);
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 50, 2000));
             logger.RecordFailed(e, Pending, backOff);
             await Task.Delay(backOff, time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -158,28 +136,15 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
 
     private void Written<T>(List<T> jobs, Func<T, ClaimedJob> job)
     {
-        lock (gate)
-        {
-            foreach (var each in jobs)
-                Count(job(each), -1);
-        }
-
+        foreach (var each in jobs)
+            Count(job(each), -1);
         jobs.Clear();
     }
 
     private void Count(ClaimedJob job, int by)
     {
-        pending += by;
+        Interlocked.Add(ref pending, by);
         if (job.IsSuspect)
-            pendingSuspects += by;
-    }
-
-    private void PutBack(List<FinishedJob> toFinish, List<RescheduledJob> toReschedule)
-    {
-        lock (gate)
-        {
-            finished.InsertRange(0, toFinish);
-            rescheduled.InsertRange(0, toReschedule);
-        }
+            Interlocked.Add(ref pendingSuspects, by);
     }
 }

@@ -1,4 +1,3 @@
-using System.Collections.Concurrent;
 using Microsoft.Extensions.Logging;
 
 namespace BackgroundJobs.Outbox.Worker;
@@ -6,22 +5,30 @@ namespace BackgroundJobs.Outbox.Worker;
 // The attempts that run in this process: found by id for a cancel, watched for timeouts, given up when they ignore their token.
 internal sealed class RunningAttempts(OutboxWorkerOptions options, TimeProvider time, ILogger logger)
 {
-    private readonly ConcurrentDictionary<Attempt, byte> attempts = new();
+    private readonly Lock gate = new();
+    private volatile RunningSlot[] slots = [];
 
     // Called for an attempt that was given up, with what is to be recorded.
     public event Action<Attempt, JobOutcome>? GivenUp;
 
-    public int Count => attempts.Count;
+    public int Count => Attempts.Count();
 
-    public int Stuck => attempts.Keys.Count(attempt => attempt.IsStuck);
+    public int Stuck => Attempts.Count(attempt => attempt.IsStuck);
 
-    public void Add(Attempt attempt) => attempts[attempt] = 0;
+    private IEnumerable<Attempt> Attempts => slots.Select(each => each.Attempt).OfType<Attempt>();
 
-    public void Remove(Attempt attempt) => attempts.TryRemove(attempt, out _);
+    // For somebody who runs one attempt at a time: to start and end one is then no more than a write.
+    public RunningSlot AddSlot()
+    {
+        var slot = new RunningSlot();
+        lock (gate)
+            slots = [.. slots, slot];
+        return slot;
+    }
 
     public void Cancel(IReadOnlyCollection<Guid> jobs)
     {
-        foreach (var attempt in attempts.Keys)
+        foreach (var attempt in Attempts)
         {
             if (jobs.Contains(attempt.Job.Id))
                 attempt.Cancel(CancelReason.Operator, time.GetTimestamp());
@@ -30,14 +37,14 @@ internal sealed class RunningAttempts(OutboxWorkerOptions options, TimeProvider 
 
     public void CancelAll(CancelReason reason)
     {
-        foreach (var attempt in attempts.Keys)
+        foreach (var attempt in Attempts)
             attempt.Cancel(reason, time.GetTimestamp());
     }
 
     public List<(ClaimedJob Job, string Cursor)> NewCursors()
     {
         List<(ClaimedJob, string)> cursors = [];
-        foreach (var attempt in attempts.Keys)
+        foreach (var attempt in Attempts)
         {
             if (!attempt.HasEnded && attempt.TakeNewCursor() is { } cursor)
                 cursors.Add((attempt.Job, cursor));
@@ -50,7 +57,7 @@ internal sealed class RunningAttempts(OutboxWorkerOptions options, TimeProvider 
     public void Watch(TimeSpan grace)
     {
         var now = time.GetTimestamp();
-        foreach (var attempt in attempts.Keys)
+        foreach (var attempt in Attempts)
         {
             if (attempt.Reason == CancelReason.None)
             {

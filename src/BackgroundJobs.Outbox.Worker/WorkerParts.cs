@@ -53,7 +53,7 @@ internal sealed class WorkerParts : IDisposable
         var running = new RunningAttempts(options, time, logger);
         var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), connections, time, logger);
         var lease = new WorkerLease(queue, heartbeats, options, registration, running, time, logger);
-        var runner = new JobRunner(outbox, scopes, lease, running, outcomes, time, logger, stopping);
+        var runner = new JobRunner(outbox, scopes, lease, outcomes, time, logger, stopping);
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
         var loop = new WorkerLoop(queue, connections, lease, outcomes, queues, registration.Kinds, options, prepare, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
@@ -79,7 +79,16 @@ internal sealed class WorkerParts : IDisposable
         }
 
         foreach (var each in queues)
-            each.Start(runner.RunAsync, loop.Wake);
+        {
+            each.Start(
+                () =>
+                {
+                    var slot = running.AddSlot();
+                    return job => runner.RunAsync(job, slot);
+                },
+                loop.Wake);
+        }
+
         parts.record = Task.Run(() => outcomes.RunAsync(parts.recordEnd.Token), CancellationToken.None);
         parts.others = Task.Run(() => maintenance.RunAsync(stopping), CancellationToken.None);
         if (direct is not null)

@@ -6,7 +6,10 @@ namespace BackgroundJobs.Outbox.Worker;
 // One queue in this process: its slots, what waits for them, and how much more to claim.
 internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInterval, TimeProvider time)
 {
-    private const int MaxPrefetch = 1000;
+    private const int MaxPrefetch = 3 * MaxBatch;
+
+    // Larger ones were no faster (docs/performance.md).
+    private const int MaxBatch = 1000;
 
     // What is claimed ahead runs within this time, so that another worker is not kept from it for longer, nor a more urgent job.
     private static readonly TimeSpan PrefetchTime = TimeSpan.FromMilliseconds(200);
@@ -34,9 +37,10 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     public bool RunsSuspect => Volatile.Read(ref suspectsRunning) > 0;
 
-    public void Start(Func<ClaimedJob, Task> run, Action roomMade)
+    // Each slot runs what its own newSlot() returned, one job at a time.
+    public void Start(Func<Func<ClaimedJob, Task>> newSlot, Action roomMade)
     {
-        slots = [.. Enumerable.Range(0, concurrency).Select(_ => SlotAsync(run, roomMade))];
+        slots = [.. Enumerable.Range(0, concurrency).Select(_ => SlotAsync(newSlot(), roomMade))];
     }
 
     public ClaimRequest SuspectRequest(Guid worker, string[] kinds) => ClaimRequest.Everything(name, 1, worker, kinds, suspects: true);
@@ -118,7 +122,11 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         }
     }
 
-    private int LowWater => concurrency - 1 + (Prefetch / 2);
+    // With jobs claimed ahead, a claim waits until there is room for many: one job each costs as much. And it takes no more than a part, so
+    // that the next claim is under way while these run.
+    private int LowWater => concurrency - 1 + Prefetch - PrefetchBatch;
+
+    private int PrefetchBatch => Math.Min((Prefetch + 1) / 2, MaxBatch);
 
     private int Prefetch => perSecond * PrefetchTime.TotalSeconds is var ahead && ahead < concurrency ? 0 : (int)Math.Min(ahead, MaxPrefetch);
 
@@ -134,8 +142,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         Measure();
         var now = Volatile.Read(ref held);
 
-        // With jobs claimed ahead, wait until half of them are gone: claims of one job each cost as much as claims of many.
-        return now > LowWater ? 0 : Math.Min(concurrency + Prefetch - now, MaxPrefetch);
+        return now > LowWater ? 0 : Math.Min(concurrency + Prefetch - now, Math.Max(concurrency, PrefetchBatch));
     }
 
     private void Measure()

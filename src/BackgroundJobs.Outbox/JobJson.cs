@@ -1,4 +1,5 @@
 using System.Buffers;
+using System.Collections.ObjectModel;
 using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
@@ -72,7 +73,7 @@ internal static class JobJson
     public static IReadOnlyDictionary<string, string> ReadHeaders(string? json)
     {
         if (json is null)
-            return new Dictionary<string, string>();
+            return ReadOnlyDictionary<string, string>.Empty;
         using var document = JsonDocument.Parse(json);
         return document.RootElement.EnumerateObject().ToDictionary(
             each => each.Name,

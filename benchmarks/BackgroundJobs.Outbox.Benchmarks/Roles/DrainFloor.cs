@@ -9,7 +9,7 @@ namespace BackgroundJobs.Outbox.Benchmarks.Roles;
 // The floor: our own two statements in a bare loop. One connection claims, another records, and nothing happens in between.
 internal static class DrainFloor
 {
-    public static async Task<object> RunAsync(int jobs, HistoryPolicy history, int batch)
+    public static async Task<object> RunAsync(int warmUp, HistoryPolicy history, int batch)
     {
         await using var source = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(Role.ConnectionString) { NoResetOnClose = true }.ConnectionString);
         var worker = Guid.NewGuid();
@@ -22,7 +22,13 @@ internal static class DrainFloor
 
         var claimed = Channel.CreateBounded<(Guid[] Ids, Guid Token)>(2);
         var watch = Stopwatch.StartNew();
-        await Task.WhenAll(ClaimAsync(source, worker, batch, claimed.Writer), RecordAsync(source, history, claimed.Reader));
+        await Task.WhenAll(
+            ClaimAsync(source, worker, batch, claimed.Writer),
+            RecordAsync(source, history, claimed.Reader, recorded =>
+            {
+                if (recorded <= warmUp)
+                    watch.Restart();
+            }));
         await Role.UntilAsync("SELECT NOT EXISTS (SELECT FROM outbox.jobs)");
         return new { seconds = watch.Elapsed.TotalSeconds };
     }
@@ -68,8 +74,9 @@ internal static class DrainFloor
         claimed.Complete();
     }
 
-    private static async Task RecordAsync(NpgsqlDataSource source, HistoryPolicy history, ChannelReader<(Guid[] Ids, Guid Token)> claimed)
+    private static async Task RecordAsync(NpgsqlDataSource source, HistoryPolicy history, ChannelReader<(Guid[] Ids, Guid Token)> claimed, Action<int> recorded)
     {
+        var count = 0;
         await using var connection = await source.OpenConnectionAsync();
         NpgsqlParameter<Guid[]> ids = new();
         NpgsqlParameter<Guid[]> tokens = new();
@@ -92,6 +99,7 @@ internal static class DrainFloor
             if (!command.IsPrepared)
                 await command.PrepareAsync();
             await command.ExecuteNonQueryAsync();
+            recorded(count += each.Length);
         }
     }
 }

@@ -20,8 +20,9 @@ internal static class Role
         int Number(int at) => int.Parse(arguments[at], null);
         object answer = role switch
         {
-            "drain" => await Drain.RunAsync(Number(0), Enum.Parse<HistoryPolicy>(arguments[1])),
+            "drain" => await Drain.RunAsync(Number(0), Number(1), Enum.Parse<HistoryPolicy>(arguments[2])),
             "drain-floor" => await DrainFloor.RunAsync(Number(0), Enum.Parse<HistoryPolicy>(arguments[1]), Number(2)),
+            "migrate" => await BackgroundJobs.Outbox.Postgres.Migrator.MigrateAsync(ConnectionString),
             _ => throw new ArgumentException($"Unknown role {role}."),
         };
         Console.WriteLine(JsonSerializer.Serialize(answer));

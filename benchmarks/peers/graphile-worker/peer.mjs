@@ -1,5 +1,5 @@
 // graphile-worker, in the settings that its documentation recommends for high throughput. One command a run; one line of JSON as the answer.
-//   install | preload N | enqueue N GAP_MS | drain N | listen N | idle SECONDS | sustain SECONDS ROUND
+//   install | preload N | enqueue N GAP_MS | drain WARM_UP N | listen N | idle SECONDS | sustain SECONDS ROUND
 // The connection comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE.
 import { Logger, makeWorkerUtils, run } from "graphile-worker";
 import pg from "pg";
@@ -77,12 +77,13 @@ switch (command) {
   }
 
   case "drain": {
-    let left = first;
+    let left = first + second;
     let finished;
     const all = new Promise((resolve) => (finished = resolve));
-    const started = monotonic();
+    let started = monotonic();
     const runner = await start(fast, () => {
-      if (--left === 0) finished();
+      if (--left === second) started = monotonic();
+      if (left === 0) finished();
     });
     await all;
     await untilEmpty();

@@ -1,5 +1,5 @@
 // pg-boss, fetching batches and woken by NOTIFY. One command a run; one line of JSON as the answer.
-//   preload N | enqueue N GAP_MS | drain N | listen N | idle SECONDS
+//   preload N | enqueue N GAP_MS | drain WARM_UP N | listen N | idle SECONDS
 // The connection comes from PGHOST, PGPORT, PGUSER, PGPASSWORD, PGDATABASE.
 import { PgBoss } from "pg-boss";
 
@@ -50,12 +50,13 @@ switch (command) {
   }
 
   case "drain": {
-    let left = first;
+    let left = first + second;
     let finished;
     const all = new Promise((resolve) => (finished = resolve));
-    const started = monotonic();
+    let started = monotonic();
     await work(1000, () => {
-      if (--left === 0) finished();
+      if (--left === second) started = monotonic();
+      if (left === 0) finished();
     });
     await all;
     await untilEmpty();

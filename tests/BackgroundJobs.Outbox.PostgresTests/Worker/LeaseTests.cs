@@ -161,12 +161,11 @@ public sealed class LeaseTests
             outbox,
             (Microsoft.Extensions.DependencyInjection.IServiceScopeFactory)provider.GetService(typeof(Microsoft.Extensions.DependencyInjection.IServiceScopeFactory))!,
             lease,
-            running,
             outcomes,
             TimeProvider.System,
             logger,
             CancellationToken.None);
-        await runner.RunAsync(job);
+        await runner.RunAsync(job, running.AddSlot());
         outcomes.Complete();
         await outcomes.RunAsync(TestContext.Current.CancellationToken);
 
