@@ -4,7 +4,12 @@ using BackgroundJobs.Outbox.Benchmarks.Report;
 using BackgroundJobs.Outbox.Benchmarks.Roles;
 using BackgroundJobs.Outbox.Benchmarks.Scenarios;
 
-IScenario[] scenarios = [new DrainScenario()];
+IScenario[] scenarios =
+[
+    new DrainScenario(), new SlowPeersScenario(), new CompleteWithScenario(), new FleetScenario(), new LatencyScenario(), new SaveScenario(), new WritersScenario(),
+    new BulkScenario(), new PinnedScenario(), new BacklogScenario(), new LateCommitScenario(), new InspectionScenario(), new RetentionScenario(), new MemoryScenario(),
+    new CountedScenario(),
+];
 
 if (args is ["role", var role, .. var rest])
 {

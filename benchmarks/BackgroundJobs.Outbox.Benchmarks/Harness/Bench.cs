@@ -32,6 +32,9 @@ internal sealed class Bench : IAsyncDisposable
 
     public PostgresServer Server => server;
 
+    // Series for the report: a chart's name, and its lines.
+    public Dictionary<string, List<(string Line, double[] Values)>> Charts { get; } = [];
+
     public int Rounds { get; }
 
     // 1: the sizes that the bar names.

@@ -26,6 +26,7 @@ internal static class Drain
         await host.StartAsync();
         if (warmUp > 0)
             await warm.Task;
+        var halfPeakMb = Role.PeakMegabytes();
         var watch = Stopwatch.StartNew();
         var allocated = GC.GetTotalAllocatedBytes();
         var processor = Environment.CpuUsage.TotalTime;
@@ -42,6 +43,7 @@ internal static class Drain
             coldSeconds,
             bytesPerJob = allocated / (double)jobs,
             microsecondsPerJob = processor.TotalMicroseconds / jobs,
+            halfPeakMb,
             peakMb = Role.PeakMegabytes(),
         };
     }

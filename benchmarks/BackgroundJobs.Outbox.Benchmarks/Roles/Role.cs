@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using BackgroundJobs.Outbox.Benchmarks.Peers;
 using BackgroundJobs.Outbox.Worker;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
@@ -22,6 +23,18 @@ internal static class Role
         {
             "drain" => await Drain.RunAsync(Number(0), Number(1), Enum.Parse<HistoryPolicy>(arguments[2])),
             "drain-floor" => await DrainFloor.RunAsync(Number(0), Enum.Parse<HistoryPolicy>(arguments[1]), Number(2)),
+            "drain-first" => await DrainFirst.RunAsync(Number(0), Number(1)),
+            "serve" => await Serve.RunAsync(Number(0)),
+            "listen-floor" => await ListenFloor.RunAsync(Number(0)),
+            "local-latency" => await LocalLatency.RunAsync(Number(0), Number(1)),
+            "complete-with" => await CompleteWithDrain.RunAsync(Number(0), Number(1)),
+            "complete-floor" => await CompleteWithDrain.FloorAsync(Number(0), Number(1)),
+            "sustain" => await Sustain.RunAsync(Number(0), Number(1)),
+            "hangfire-preload" => await HangfirePeer.PreloadAsync(Number(0)),
+            "hangfire-drain" => await HangfirePeer.DrainAsync(Number(0), Number(1)),
+            "hangfire-serve" => await HangfirePeer.ServeAsync(Number(0)),
+            "quartz-preload" => await QuartzPeer.PreloadAsync(Number(0)),
+            "quartz-drain" => await QuartzPeer.DrainAsync(Number(0), Number(1)),
             "migrate" => await BackgroundJobs.Outbox.Postgres.Migrator.MigrateAsync(ConnectionString),
             _ => throw new ArgumentException($"Unknown role {role}."),
         };

@@ -1,0 +1,63 @@
+using System.Diagnostics;
+using BackgroundJobs.Outbox.Benchmarks.Harness;
+using BackgroundJobs.Outbox.Benchmarks.Roles;
+using BackgroundJobs.Outbox.Postgres;
+using Npgsql;
+using NpgsqlTypes;
+
+namespace BackgroundJobs.Outbox.Benchmarks.Scenarios;
+
+// 100,000 jobs in one call, against a bare binary COPY of the same rows into the same table.
+internal sealed class BulkScenario : IScenario
+{
+    public string Name => "bulk";
+
+    public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
+    {
+        var jobs = bench.Scaled(100_000);
+        var template = await bench.MigratedAsync();
+        Samples ours = new(), copy = new();
+        for (var round = -1; round < bench.Rounds; round++)
+        {
+            await using var database = await bench.CopyAsync(template);
+            await using var source = NpgsqlDataSource.Create(database.ConnectionString);
+            var watch = Stopwatch.StartNew();
+            await new JobQueue(source).EnqueueAsync([.. Enumerable.Range(0, jobs).Select(n => NewJob.Create(new Noop(n)))]);
+            var enqueued = jobs / watch.Elapsed.TotalSeconds;
+            await Bench.ExecuteAsync(database.ConnectionString, "TRUNCATE outbox.jobs; CHECKPOINT");
+            watch.Restart();
+            await CopyAsync(source, jobs);
+            var copied = jobs / watch.Elapsed.TotalSeconds;
+            if (round < 0)
+                continue;
+            ours.Add(enqueued);
+            copy.Add(copied);
+            Bench.Say($"round {round + 1}: {ours.Last:N0} jobs/s, COPY {copy.Last:N0}");
+        }
+
+        return [Row.AtLeast("bulk enqueue of 100,000 jobs", ours, "jobs/s", "a bare COPY into the same table", copy, 0.8)];
+    }
+
+    private static async Task CopyAsync(NpgsqlDataSource source, int jobs)
+    {
+        await using var connection = await source.OpenConnectionAsync();
+        await using var copy = await connection.BeginBinaryImportAsync(
+            "COPY outbox.jobs (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent) FROM STDIN (FORMAT binary)");
+        var now = TimeProvider.System.GetUtcNow().UtcDateTime;
+        for (var n = 0; n < jobs; n++)
+        {
+            await copy.StartRowAsync();
+            await copy.WriteAsync(Guid.CreateVersion7());
+            await copy.WriteAsync("noop");
+            await copy.WriteAsync($$"""{"id":{{n}}}""", NpgsqlDbType.Jsonb);
+            await copy.WriteAsync("default");
+            await copy.WriteAsync((short)2);
+            await copy.WriteAsync(now, NpgsqlDbType.TimestampTz);
+            await copy.WriteAsync((short)20);
+            await copy.WriteNullAsync();
+            await copy.WriteNullAsync();
+        }
+
+        await copy.CompleteAsync();
+    }
+}
