@@ -6,14 +6,15 @@ using Npgsql;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
-// Wakes the workers after a commit: those of this process at once, those of others by NOTIFY from a connection of our own, at most 20 a
-// second: a burst of ten goes out at once, and beyond that hints are gathered over 50 ms. NOTIFY inside the application's transaction would take a database-wide lock at its COMMIT. All of it is a hint: what gets lost costs
-// a poll interval, so no failure here is anybody's failure.
+// Wakes the workers after a commit: those of this process at once, those of others by NOTIFY from a connection of our own (inside the
+// application's transaction it would take a database-wide lock at its COMMIT). At most 100 a second: a burst of ten goes out at once, and
+// beyond that hints gather for 10 ms, so that thousands of commits a second do not pay for thousands of notifications. All of it is a hint:
+// what gets lost costs a poll interval, so no failure here is anybody's failure.
 internal sealed class JobWakeUp
 {
     private const int Burst = 10;
 
-    private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(50);
+    private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(10);
     private static readonly ConcurrentDictionary<(string, string, string), JobWakeUp> Each = new();
 
     private readonly Lock gate = new();

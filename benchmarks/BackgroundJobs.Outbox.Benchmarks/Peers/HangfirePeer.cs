@@ -2,18 +2,19 @@ using System.Diagnostics;
 using BackgroundJobs.Outbox.Benchmarks.Roles;
 using Hangfire;
 using Hangfire.PostgreSql;
+using Hangfire.PostgreSql.Factories;
 
 namespace BackgroundJobs.Outbox.Benchmarks.Peers;
 
 // Hangfire with Hangfire.PostgreSql, 20 workers (its default for two cores is 10), long polling by NOTIFY on.
 internal static class HangfirePeer
 {
+    private static readonly PostgreSqlStorageOptions Options = new() { EnableLongPolling = true, EnableTransactionScopeEnlistment = true };
     private static int left;
     private static TaskCompletionSource done = new();
     private static long[] began = [];
 
-    public static PostgreSqlStorage Storage(string connectionString, bool enlist = false) => new(
-        new Hangfire.PostgreSql.Factories.NpgsqlConnectionFactory(connectionString, Options(enlist)), Options(enlist));
+    public static PostgreSqlStorage Storage(string connectionString) => new(new NpgsqlConnectionFactory(connectionString, Options), Options);
 
     // Called by Hangfire.
     public static void Work(int id)
@@ -54,6 +55,4 @@ internal static class HangfirePeer
         await Console.In.ReadToEndAsync();
         return new { began, cpuSeconds = (Environment.CpuUsage.TotalTime - processor).TotalSeconds };
     }
-
-    private static PostgreSqlStorageOptions Options(bool enlist) => new() { EnableLongPolling = true, EnableTransactionScopeEnlistment = enlist };
 }

@@ -21,7 +21,7 @@ internal static class ListenFloor
         await using (var listen = new NpgsqlCommand("LISTEN floor", listening))
             await listen.ExecuteNonQueryAsync();
         using CancellationTokenSource ended = new();
-        _ = Console.In.ReadToEndAsync().ContinueWith(_ => ended.Cancel(), TaskScheduler.Default);
+        _ = Task.Run(Console.In.ReadToEnd).ContinueWith(_ => ended.Cancel(), TaskScheduler.Default);
         Console.WriteLine("ready");
         while (!ended.IsCancellationRequested)
         {

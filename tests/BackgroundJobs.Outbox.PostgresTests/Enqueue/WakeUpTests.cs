@@ -71,7 +71,7 @@ public sealed class WakeUpTests
     }
 
     [Fact]
-    public async Task Many_commits_send_a_burst_and_then_at_most_twenty_notifications_a_second()
+    public async Task Many_commits_send_a_burst_and_then_at_most_a_hundred_notifications_a_second()
     {
         await using var shop = await Shop.OpenAsync();
         await using var listening = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
@@ -82,19 +82,22 @@ public sealed class WakeUpTests
 
         var watch = Stopwatch.StartNew();
         var commits = 0;
-        for (; watch.Elapsed < TimeSpan.FromSeconds(2); commits++)
+        await Task.WhenAll(Enumerable.Range(0, 4).Select(_ => Task.Run(async () =>
         {
-            await using var db = shop.Context();
-            db.Enqueue(new Told("a"));
-            await db.SaveAsync(sync: false);
-        }
+            for (; watch.Elapsed < TimeSpan.FromSeconds(2); Interlocked.Increment(ref commits))
+            {
+                await using var db = shop.Context();
+                db.Enqueue(new Told("a"));
+                await db.SaveAsync(sync: false);
+            }
+        })));
 
         while (await listening.WaitAsync(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken))
         {
         }
 
-        // Ten at once, then one in 50 ms; the last ones may have been gathered when the time was up.
-        Assert.True(commits > 100, $"Only {commits} commits in two seconds: too few for their notifications to be held back.");
-        Assert.InRange(heard, 20, 10 + (int)(watch.Elapsed.TotalSeconds * 20) + 1);
+        // Ten at once, then one in 10 ms; the last ones may have been gathered when the time was up.
+        Assert.True(commits > 400, $"Only {commits} commits in two seconds: too few for their notifications to be held back.");
+        Assert.InRange(heard, 20, 10 + (int)(watch.Elapsed.TotalSeconds * 100) + 1);
     }
 }
