@@ -131,6 +131,29 @@ public sealed partial class JobQueue
     private async Task<List<JobHint>> InsertAsync(
         NpgsqlConnection connection, NpgsqlTransaction? transaction, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)
     {
+        try
+        {
+            if (jobs.Count < ManyJobs)
+                return await InsertFewAsync(connection, transaction, jobs, cancellationToken).ConfigureAwait(false);
+            if (transaction is not null)
+                return await CopyAsync(connection, jobs, cancellationToken).ConfigureAwait(false);
+            var own = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
+            await using (own.ConfigureAwait(false))
+            {
+                var hints = await CopyAsync(connection, jobs, cancellationToken).ConfigureAwait(false);
+                await own.CommitAsync(cancellationToken).ConfigureAwait(false);
+                return hints;
+            }
+        }
+        catch (PostgresException e) when (OutboxErrors.Translate(e, options.Schema) is { } clear)
+        {
+            throw clear;
+        }
+    }
+
+    private async Task<List<JobHint>> InsertFewAsync(
+        NpgsqlConnection connection, NpgsqlTransaction? transaction, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)
+    {
         List<JobHint> hints = [];
         if (jobs.Count == 0)
             return hints;
@@ -147,17 +170,10 @@ public sealed partial class JobQueue
             ("headers", Value(Column(jobs, job => job.Headers))),
             ("traceparents", Value(Column(jobs, job => job.TraceParent))));
         command.Transaction = transaction;
-        try
-        {
-            await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
-            while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
-                hints.Add(new JobHint(reader.GetString(0), reader.GetDateTime(1)));
-            return hints;
-        }
-        catch (PostgresException e) when (OutboxErrors.Translate(e, options.Schema) is { } clear)
-        {
-            throw clear;
-        }
+        await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
+        while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
+            hints.Add(new JobHint(reader.GetString(0), reader.GetDateTime(1)));
+        return hints;
     }
 
     private static TValue[] Column<TRow, TValue>(IReadOnlyCollection<TRow> rows, Func<TRow, TValue> value)

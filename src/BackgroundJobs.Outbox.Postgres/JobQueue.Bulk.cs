@@ -1,0 +1,46 @@
+using Npgsql;
+using NpgsqlTypes;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+public sealed partial class JobQueue
+{
+    // From here on COPY is faster than arrays of values, in spite of the round trips it needs more (docs/performance.md).
+    private const int ManyJobs = 500;
+
+    private async Task<List<JobHint>> CopyAsync(NpgsqlConnection connection, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)
+    {
+        DateTime now;
+        await using (var time = SqlCommands.Command(Sql("transaction_time"), connection))
+            now = (DateTime)(await time.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))!;
+
+        Dictionary<string, DateTime> oldest = new(StringComparer.Ordinal);
+        var copy = await connection.BeginBinaryImportAsync(Sql("copy_jobs").Text, cancellationToken).ConfigureAwait(false);
+        await using (copy.ConfigureAwait(false))
+        {
+            foreach (var job in jobs)
+            {
+                var runAt = job.RunAt ?? now + (job.Delay ?? TimeSpan.Zero);
+                if (!oldest.TryGetValue(job.Queue, out var known) || runAt < known)
+                    oldest[job.Queue] = runAt;
+                await copy.StartRowAsync(cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.Id, NpgsqlDbType.Uuid, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.Kind, NpgsqlDbType.Text, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.Args, NpgsqlDbType.Jsonb, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.Queue, NpgsqlDbType.Text, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.Priority, NpgsqlDbType.Smallint, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(runAt, NpgsqlDbType.TimestampTz, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.MaxAttempts, NpgsqlDbType.Smallint, cancellationToken).ConfigureAwait(false);
+                await WriteAsync(job.Headers, NpgsqlDbType.Jsonb).ConfigureAwait(false);
+                await WriteAsync(job.TraceParent, NpgsqlDbType.Text).ConfigureAwait(false);
+            }
+
+            await copy.CompleteAsync(cancellationToken).ConfigureAwait(false);
+        }
+
+        return [.. oldest.Select(each => new JobHint(each.Key, each.Value))];
+
+        Task WriteAsync(string? value, NpgsqlDbType type) =>
+            value is null ? copy.WriteNullAsync(cancellationToken) : copy.WriteAsync(value, type, cancellationToken);
+    }
+}
