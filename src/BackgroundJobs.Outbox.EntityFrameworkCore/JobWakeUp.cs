@@ -7,14 +7,18 @@ using Npgsql;
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
 // Wakes the workers after a commit: those of this process at once, those of others by NOTIFY from a connection of our own (inside the
-// application's transaction it would take a database-wide lock at its COMMIT). At most 100 a second: a burst of ten goes out at once, and
-// beyond that hints gather for 10 ms, so that thousands of commits a second do not pay for thousands of notifications. All of it is a hint:
+// application's transaction it would take a database-wide lock at its COMMIT). At most 50 a second: a burst of as many goes out at once, and
+// beyond that hints gather for 20 ms, so that thousands of commits a second do not pay for thousands of notifications. All of it is a hint:
 // what gets lost costs a poll interval, so no failure here is anybody's failure.
 internal sealed class JobWakeUp
 {
-    private const int Burst = 10;
+    private const int Burst = 50;
 
-    private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(10);
+    private static readonly TimeSpan Gathering = TimeSpan.FromMilliseconds(20);
+
+    // A worker of this process is claiming already; a notification at the same moment would only compete with its claim.
+    private static readonly TimeSpan LocalFirst = TimeSpan.FromMilliseconds(2);
+
     private static readonly ConcurrentDictionary<(string, string, string), JobWakeUp> Each = new();
 
     private readonly Lock gate = new();
@@ -75,7 +79,10 @@ internal sealed class JobWakeUp
     {
         while (true)
         {
-            if (Pace() is { Ticks: > 0 } wait)
+            var wait = Pace();
+            if (signal.IsHeard && wait < LocalFirst)
+                wait = LocalFirst;
+            if (wait > TimeSpan.Zero)
                 await Task.Delay(wait, options.TimeProvider).ConfigureAwait(false);
             if (Take() is not { } payloads)
                 return;

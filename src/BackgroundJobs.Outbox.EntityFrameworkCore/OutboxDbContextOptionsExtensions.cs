@@ -18,7 +18,7 @@ public static class OutboxDbContextOptionsExtensions
     /// services; without it, the library's.
     /// </param>
     /// <param name="notify">
-    /// Whether to wake workers of other processes by NOTIFY, after the commit, on a connection of its own, at most 20 times a second. Default:
+    /// Whether to wake workers of other processes by NOTIFY, after the commit, on a connection of its own, at most 50 times a second. Default:
     /// true; without it they find the jobs when they poll.
     /// </param>
     /// <returns>The same builder.</returns>

@@ -18,5 +18,8 @@ internal sealed class JobSignal
     public static JobSignal For(DbConnection connection, string schema) =>
         Signals.GetOrAdd((connection.DataSource, connection.Database, schema), static _ => new JobSignal());
 
+    // Somebody in this process listens.
+    public bool IsHeard => Raised is not null;
+
     public void Raise(JobHint hint) => Raised?.Invoke(hint);
 }
