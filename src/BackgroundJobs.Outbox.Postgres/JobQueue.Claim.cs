@@ -11,6 +11,7 @@ public sealed partial class JobQueue
     internal async Task<List<ClaimedJob>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare)
     {
         await using var batch = new NpgsqlBatch(connection);
+        batch.BatchCommands.Add(Sql("use_indexes").BatchCommand());
         foreach (var request in requests)
         {
             batch.BatchCommands.Add(Sql("claim_jobs").BatchCommand(
@@ -29,14 +30,12 @@ public sealed partial class JobQueue
             await batch.PrepareAsync().ConfigureAwait(false);
         List<ClaimedJob> jobs = [];
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
-        var at = 0;
-        do
+        foreach (var request in requests)
         {
+            await reader.NextResultAsync().ConfigureAwait(false);
             while (await reader.ReadAsync().ConfigureAwait(false))
-                jobs.Add(Read(reader, requests[at]));
-            at++;
+                jobs.Add(Read(reader, request));
         }
-        while (await reader.NextResultAsync().ConfigureAwait(false));
 
         // RETURNING has no order of its own.
         jobs.Sort(static (a, b) => (a.Priority, a.RunAt, a.Id).CompareTo((b.Priority, b.RunAt, b.Id)));

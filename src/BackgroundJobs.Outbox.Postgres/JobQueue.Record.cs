@@ -15,17 +15,17 @@ public sealed partial class JobQueue
         List<Guid> lost = [];
         if (jobs.Count == 0)
             return lost;
-        await using var command = Sql("finish_jobs", options).Command(
-            connection,
+        await using var batch = Batch(options, connection, Sql("finish_jobs", options).BatchCommand(
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("states", Value(Column(jobs, each => each.StateName))),
             ("history", Value(Column(jobs, each => (short)(each.State == JobState.Completed ? each.History : HistoryPolicy.Keep)))),
             ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
-            ("cursors", Value(Column(jobs, each => each.Cursor))));
+            ("cursors", Value(Column(jobs, each => each.Cursor)))));
         if (prepare)
-            await command.PrepareAsync().ConfigureAwait(false);
-        await using var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);
+            await batch.PrepareAsync().ConfigureAwait(false);
+        await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
+        await reader.NextResultAsync().ConfigureAwait(false);
         while (await reader.ReadAsync().ConfigureAwait(false))
             lost.Add(reader.GetGuid(0));
         return lost;
@@ -37,15 +37,15 @@ public sealed partial class JobQueue
         Dictionary<Guid, JobHint> given = new(jobs.Count);
         if (jobs.Count == 0)
             return given;
-        await using var command = Sql("reschedule_jobs").Command(
-            connection,
+        await using var batch = Batch(options, connection, Sql("reschedule_jobs").BatchCommand(
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("delays", Value(Column(jobs, each => each.Delay is { } delay ? delay.Ticks / TimeSpan.TicksPerMicrosecond : (long?)null))),
             ("failed", Value(Column(jobs, each => (short)(each.Failed ? 1 : 0)))),
             ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
-            ("cursors", Value(Column(jobs, each => each.Cursor))));
-        await using var reader = await command.ExecuteReaderAsync().ConfigureAwait(false);
+            ("cursors", Value(Column(jobs, each => each.Cursor)))));
+        await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
+        await reader.NextResultAsync().ConfigureAwait(false);
         while (await reader.ReadAsync().ConfigureAwait(false))
             given[reader.GetGuid(0)] = new JobHint(reader.GetString(1), reader.GetDateTime(2));
         return given;
@@ -60,4 +60,7 @@ public sealed partial class JobQueue
             ("cursors", Value(Column(running, each => each.Cursor))));
         await command.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
+
+    private static NpgsqlBatch Batch(OutboxOptions options, NpgsqlConnection connection, NpgsqlBatchCommand command) =>
+        new(connection) { BatchCommands = { Sql("use_indexes", options).BatchCommand(), command } };
 }

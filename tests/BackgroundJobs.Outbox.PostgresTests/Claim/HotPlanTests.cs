@@ -1,4 +1,6 @@
+using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Claim;
 
@@ -24,6 +26,32 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         plan.MustNotScan("jobs");
         Assert.Contains(plan.Nodes, node => node.GetProperty("Node Type").GetString() == "Tid Scan");
         Assert.InRange(plan.Buffers, 1, 3000);
+    }
+
+    // As in most deployments: the worker starts while the queue is empty, and its plans stay.
+    [Fact]
+    public async Task Plans_that_were_made_on_an_empty_table_do_not_read_it_whole_when_it_is_full()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("ANALYZE outbox.jobs");
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await using (var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken))
+        {
+            for (var n = 0; n < 20; n++)
+            {
+                await queue.EnqueueAsync([NewJob.Create(new NumberJob(n)), NewJob.Create(new NumberJob(-n))], TestContext.Current.CancellationToken);
+                var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true);
+                Assert.Equal(2, jobs.Count);
+                Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(jobs[0], JobState.Completed, HistoryPolicy.Keep, null)], prepare: true));
+                Assert.Single(await queue.RescheduleAsync(connection, [new RescheduledJob(jobs[1], TimeSpan.FromHours(1), false, null, null)]));
+            }
+        }
+
+        NpgsqlConnection.ClearAllPools();
+        await Eventually.TrueAsync(
+            async () => await database.ScalarAsync<long>("SELECT n_tup_del FROM pg_stat_user_tables WHERE relname = 'jobs'") == 20, "the server has counted");
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'jobs'"));
     }
 
     [Fact]

@@ -64,6 +64,8 @@ remembered AS (
     FROM removed
     WHERE history < 2
 )
-SELECT ended.id
+SELECT id
 FROM ended
-WHERE NOT EXISTS (SELECT FROM removed WHERE removed.id = ended.id)
+EXCEPT
+SELECT id
+FROM removed
