@@ -6,6 +6,9 @@ namespace BackgroundJobs.Outbox.Worker;
 // One queue in this process: its slots, what waits for them, and how much more to claim.
 internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInterval, TimeProvider time)
 {
+    // Two minutes with the default poll: with ten million dead entries, which a snapshot kept for ten minutes leaves, a full claim takes seconds.
+    private const int MaxPollsBetweenFull = 48;
+
     private const int MaxPrefetch = 3 * MaxBatch;
 
     // Larger ones were no faster (docs/performance.md).
@@ -66,10 +69,10 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
             MayHaveMore = jobs.Count >= request.Limit;
             if (request.Full)
             {
-                // A full claim walks the dead; it may have a twentieth of the time. But what it alone can find must not wait for longer than
-                // a few polls, whatever one slow claim took.
+                // A full claim walks the dead; it may have a twentieth of the time. But what it alone can find must not wait for ever,
+                // whatever one slow claim took.
                 Full = false;
-                fullAgainAt = time.GetTimestamp() + (long)(Math.Clamp(took.TotalSeconds * 20, 1, Math.Max(1, pollInterval.TotalSeconds * 4)) * time.TimestampFrequency);
+                fullAgainAt = time.GetTimestamp() + (long)(Math.Clamp(took.TotalSeconds * 20, 1, Math.Max(1, pollInterval.TotalSeconds * MaxPollsBetweenFull)) * time.TimestampFrequency);
             }
 
             cursor.Advance(jobs, request.Full);
