@@ -24,8 +24,6 @@ internal sealed class OutboxWorkerService(
     NpgsqlDataSource? registered,
     ILoggerFactory loggers) : IHostedService, IDisposable
 {
-    private const int BufferSize = 64 * 1024;
-
     private static readonly TimeSpan LastGrace = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan RecordLimit = TimeSpan.FromSeconds(5);
 
@@ -174,10 +172,6 @@ internal sealed class OutboxWorkerService(
         // Never part of a caller's ambient transaction; and no session state is ever set, so there is none to reset.
         settings.Enlist = false;
         settings.NoResetOnClose = true;
-
-        // A batch of a thousand jobs is some 200 KB each way: with Npgsql's 8 KB that is as many trips through the kernel as there are pages.
-        settings.ReadBufferSize = Math.Max(settings.ReadBufferSize, BufferSize);
-        settings.WriteBufferSize = Math.Max(settings.WriteBufferSize, BufferSize);
         settings.ApplicationName ??= $"outbox worker {name}";
         var source = NpgsqlDataSource.Create(settings);
         parts.Add(source);

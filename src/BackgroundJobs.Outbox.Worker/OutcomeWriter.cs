@@ -6,18 +6,12 @@ using BackgroundJobs.Outbox.Postgres;
 namespace BackgroundJobs.Outbox.Worker;
 
 // Collects outcomes and records them in batches: while one batch is on its way, the next one gathers. So one outcome alone is recorded at
-// once, and under load a batch is as large as it needs to be. After a large batch the next one may gather a moment longer: each is a commit,
-// and its price is shared. What cannot be written is kept and tried again; the fence makes that safe.
+// once, and under load a batch is as large as it needs to be. What cannot be written is kept and tried again; the fence makes that safe.
 internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource connections, TimeProvider time, ILogger logger) : IDisposable
 {
     private const int MaxBatch = 5000;
-    private const int Large = 100;
-    private const int Enough = 1000;
-
-    private static readonly TimeSpan Moment = TimeSpan.FromMilliseconds(3);
 
     private readonly WakeSignal added = new();
-    private readonly WakeSignal enough = new();
     private readonly ConcurrentQueue<FinishedJob> finished = new();
     private readonly ConcurrentQueue<RescheduledJob> rescheduled = new();
 
@@ -73,7 +67,6 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
     // Runs until Complete was called and everything is written, or until it is cancelled.
     public async Task RunAsync(CancellationToken cancellationToken)
     {
-        var wasLarge = false;
         while (!cancellationToken.IsCancellationRequested)
         {
             if (Pending == 0)
@@ -83,13 +76,10 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
                 await added.WaitAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
             }
 
-            if (wasLarge && Pending < Enough && !completed)
-                await enough.WaitAsync(Moment).ConfigureAwait(false);
             while (toFinish.Count < MaxBatch && finished.TryDequeue(out var job))
                 toFinish.Add(job);
             while (toReschedule.Count < MaxBatch && rescheduled.TryDequeue(out var job))
                 toReschedule.Add(job);
-            wasLarge = toFinish.Count >= Large;
             if (toFinish.Count + toReschedule.Count > 0)
                 await FlushAsync(cancellationToken).ConfigureAwait(false);
         }
@@ -100,14 +90,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
     {
         completed = true;
         added.Set();
-        enough.Set();
     }
 
-    public void Dispose()
-    {
-        added.Dispose();
-        enough.Dispose();
-    }
+    public void Dispose() => added.Dispose();
 
     private void Add(FinishedJob job)
     {
@@ -158,8 +143,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
 
     private void Count(ClaimedJob job, int by)
     {
-        if (Interlocked.Add(ref pending, by) >= Enough && by > 0)
-            enough.Set();
+        Interlocked.Add(ref pending, by);
         if (job.IsSuspect)
             Interlocked.Add(ref pendingSuspects, by);
     }

@@ -11,7 +11,6 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     private const int MaxPrefetch = 3 * MaxBatch;
 
-    // Larger ones were no faster (docs/performance.md).
     private const int MaxBatch = 1000;
 
     // What is claimed ahead runs within this time, so that another worker is not kept from it for longer, nor a more urgent job.
