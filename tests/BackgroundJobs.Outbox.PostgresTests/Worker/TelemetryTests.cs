@@ -2,6 +2,8 @@ using System.Collections.Concurrent;
 using System.Diagnostics;
 using System.Diagnostics.Metrics;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Worker;
 
@@ -64,7 +66,10 @@ public sealed class TelemetryTests
     public async Task Logs_tell_ends_and_no_payload_header_or_password()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
-        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<OtherJob>((_, _, _) => Task.CompletedTask));
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<OtherJob>((_, _, _) => Task.CompletedTask),
+            services: services => services.AddLogging(logging => logging.SetMinimumLevel(LogLevel.Debug)));
         var id = await worker.EnqueueAsync(new OtherJob("canary-args"), new() { Headers = new Dictionary<string, string> { ["h"] = "canary-header" } });
         await Eventually.TrueAsync(() => worker.Log.Text.Contains($"Job {id} other completed: attempt 1", StringComparison.Ordinal), "the end is logged");
         await worker.StopAsync();
