@@ -15,7 +15,7 @@ public sealed partial class JobQueue
         List<Guid> lost = [];
         if (jobs.Count == 0)
             return lost;
-        await using var batch = Batch(options, connection, Sql("finish_jobs", options).BatchCommand(
+        await using var batch = Batch(Sql("use_key", options), connection, Sql("finish_jobs", options).BatchCommand(
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("states", Value(Column(jobs, each => each.StateName))),
@@ -37,7 +37,7 @@ public sealed partial class JobQueue
         Dictionary<Guid, JobHint> given = new(jobs.Count);
         if (jobs.Count == 0)
             return given;
-        await using var batch = Batch(options, connection, Sql("reschedule_jobs").BatchCommand(
+        await using var batch = Batch(Sql("use_indexes"), connection, Sql("reschedule_jobs").BatchCommand(
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("delays", Value(Column(jobs, each => each.Delay is { } delay ? delay.Ticks / TimeSpan.TicksPerMicrosecond : (long?)null))),
@@ -61,6 +61,6 @@ public sealed partial class JobQueue
         await command.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
 
-    private static NpgsqlBatch Batch(OutboxOptions options, NpgsqlConnection connection, NpgsqlBatchCommand command) =>
-        new(connection) { BatchCommands = { Sql("use_indexes", options).BatchCommand(), command } };
+    private static NpgsqlBatch Batch(SqlFile settings, NpgsqlConnection connection, NpgsqlBatchCommand command) =>
+        new(connection) { BatchCommands = { settings.BatchCommand(), command } };
 }

@@ -54,6 +54,43 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         Assert.Equal(0L, await database.ScalarAsync<long>("SELECT seq_scan FROM pg_stat_user_tables WHERE relname = 'jobs'"));
     }
 
+    // Statistics count the living, a scan passes over the dead too.
+    [Fact]
+    public async Task Ends_are_recorded_by_key_where_a_pinned_snapshot_keeps_the_dead_and_statistics_do_not_see_them()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await using var pin = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var snapshot = await pin.BeginTransactionAsync(System.Data.IsolationLevel.RepeatableRead, TestContext.Current.CancellationToken);
+        await using (var take = new NpgsqlCommand("SELECT count(*) FROM outbox.workers", pin, snapshot))
+            await take.ExecuteScalarAsync(TestContext.Current.CancellationToken);
+        await queue.EnqueueAsync([.. Enumerable.Range(0, 30_000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+        await database.ExecuteAsync("DELETE FROM outbox.jobs");
+        await database.ExecuteAsync("ANALYZE outbox.jobs");
+        await queue.EnqueueAsync([.. Enumerable.Range(0, 100).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        for (var n = 0; n < 10; n++)
+        {
+            var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true);
+            Assert.Equal(10, jobs.Count);
+            await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+            var before = await ReadAsync();
+            Assert.Empty(await queue.FinishAsync(
+                connection, [.. jobs.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true));
+            Assert.InRange(await ReadAsync() - before, 10, 100);
+            await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        // What this transaction has read of the table's indexes so far.
+        async Task<long> ReadAsync()
+        {
+            await using var read = new NpgsqlCommand("SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(indexrelid)), 0)::bigint FROM pg_index WHERE indrelid = 'outbox.jobs'::regclass", connection);
+            return (long)(await read.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
+        }
+    }
+
     [Fact]
     public async Task Finish_finds_rows_by_their_key()
     {

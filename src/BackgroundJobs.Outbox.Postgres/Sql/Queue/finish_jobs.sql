@@ -1,5 +1,7 @@
 -- Moves jobs that ended (completed, cancelled, dead) to the history, and returns the ids of those that were not ours any more.
 -- Invariant: fenced. A row is only touched under the lease token it was claimed with; there is no other way out of outbox.jobs for a claim.
+-- And the delete finds its rows by their keys alone; IS TRUE keeps the comparison of the pairs from becoming a join, whose order statistics
+-- could turn round into reading the whole table.
 -- @history: 0 keep, 1 keep without args, 2 keep nothing.
 WITH ended AS (
     SELECT *
@@ -7,39 +9,12 @@ WITH ended AS (
         AS t (id, lease_token, state, history, error, saved_cursor)
 ),
 removed AS (
-    DELETE FROM outbox.jobs AS job
-    USING ended
-    WHERE job.id = ended.id
-      AND job.lease_token = ended.lease_token
+    DELETE FROM outbox.jobs
+    WHERE id = ANY (@ids::uuid[])
+      AND ((id, lease_token) IN (SELECT ended.id, ended.lease_token FROM ended)) IS TRUE
     RETURNING
-        job.id,
-        job.run_at,
-        job.created_at,
-        job.claimed_at,
-        job.worker_id,
-        job.attempt,
-        job.priority,
-        job.max_attempts,
-        job.failures,
-        job.crashes,
-        job.queue,
-        job.kind,
-        job.args,
-        job.headers,
-        job.traceparent,
-        coalesce(ended.saved_cursor::jsonb, job.saved_cursor) AS saved_cursor,
-        job.errors,
-        ended.state,
-        ended.history,
-        ended.error
-),
-remembered AS (
-    INSERT INTO outbox.job_history (
-        id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, errors)
-    SELECT
         id,
-        clock_timestamp(),
+        lease_token,
         run_at,
         created_at,
         claimed_at,
@@ -47,22 +22,47 @@ remembered AS (
         attempt,
         priority,
         max_attempts,
-        failures + CASE WHEN state = 'dead' AND error IS NOT NULL THEN 1 ELSE 0 END,
+        failures,
         crashes,
-        state,
         queue,
         kind,
-        CASE WHEN history = 1 THEN NULL ELSE args END,
+        args,
         headers,
         traceparent,
-        CASE WHEN state = 'completed' THEN NULL ELSE saved_cursor END,
+        saved_cursor,
+        errors
+),
+remembered AS (
+    INSERT INTO outbox.job_history (
+        id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
+        state, queue, kind, args, headers, traceparent, saved_cursor, errors)
+    SELECT
+        removed.id,
+        clock_timestamp(),
+        removed.run_at,
+        removed.created_at,
+        removed.claimed_at,
+        removed.worker_id,
+        removed.attempt,
+        removed.priority,
+        removed.max_attempts,
+        removed.failures + CASE WHEN ended.state = 'dead' AND ended.error IS NOT NULL THEN 1 ELSE 0 END,
+        removed.crashes,
+        ended.state,
+        removed.queue,
+        removed.kind,
+        CASE WHEN ended.history = 1 THEN NULL ELSE removed.args END,
+        removed.headers,
+        removed.traceparent,
+        CASE WHEN ended.state = 'completed' THEN NULL ELSE coalesce(ended.saved_cursor::jsonb, removed.saved_cursor) END,
         CASE
-            WHEN error IS NULL THEN errors
-            ELSE CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END
-                 || (error::jsonb || jsonb_build_object('at', clock_timestamp()))
+            WHEN ended.error IS NULL THEN removed.errors
+            ELSE CASE WHEN jsonb_array_length(removed.errors) >= 5 THEN removed.errors - 0 ELSE coalesce(removed.errors, '[]') END
+                 || (ended.error::jsonb || jsonb_build_object('at', clock_timestamp()))
         END
     FROM removed
-    WHERE history < 2
+    JOIN ended ON ended.id = removed.id AND ended.lease_token = removed.lease_token
+    WHERE ended.history < 2
 )
 SELECT id
 FROM ended
