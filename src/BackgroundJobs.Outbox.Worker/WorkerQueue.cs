@@ -6,7 +6,7 @@ namespace BackgroundJobs.Outbox.Worker;
 // One queue in this process: its slots, what waits for them, and how much more to claim.
 internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInterval, TimeProvider time)
 {
-    // Two minutes with the default poll: with ten million dead entries, which a snapshot kept for ten minutes leaves, a full claim takes seconds.
+    // Two minutes with the default poll. With the dead entries of a minute and a half of 35,000 jobs/s a full claim took a second.
     private const int MaxPollsBetweenFull = 48;
 
     private const int MaxPrefetch = 3 * MaxBatch;

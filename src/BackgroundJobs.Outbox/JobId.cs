@@ -10,13 +10,6 @@ public static class JobId
     // a millisecond: two jobs of one SaveChanges would then run in any order.
     private static long last;
 
-    // One call into the system's generator costs as much as the rest of an enqueue: bytes are drawn for many ids at once.
-    [ThreadStatic]
-    private static byte[]? drawn;
-
-    [ThreadStatic]
-    private static int used;
-
     /// <summary>A new id.</summary>
     /// <param name="time">The clock; default: the system's.</param>
     /// <returns>A UUIDv7, greater than every one that this process made before.</returns>
@@ -34,21 +27,8 @@ public static class JobId
         Span<byte> bytes = stackalloc byte[16];
         BinaryPrimitives.WriteInt64BigEndian(bytes, next >> 12 << 16);
         BinaryPrimitives.WriteUInt16BigEndian(bytes[6..], (ushort)(0x7000 | (next & 0xFFF)));
-        Random(bytes[8..]);
+        RandomNumberGenerator.Fill(bytes[8..]);
         bytes[8] = (byte)(0x80 | (bytes[8] & 0x3F));
         return new Guid(bytes, bigEndian: true);
-    }
-
-    private static void Random(Span<byte> bytes)
-    {
-        if (drawn is null || used + bytes.Length > drawn.Length)
-        {
-            drawn ??= new byte[512];
-            RandomNumberGenerator.Fill(drawn);
-            used = 0;
-        }
-
-        drawn.AsSpan(used, bytes.Length).CopyTo(bytes);
-        used += bytes.Length;
     }
 }

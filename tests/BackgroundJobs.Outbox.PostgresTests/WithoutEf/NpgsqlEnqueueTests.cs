@@ -88,6 +88,33 @@ public sealed class NpgsqlEnqueueTests
     }
 
     [Fact]
+    public async Task Many_jobs_are_stored_as_few_are_and_a_duplicate_among_them_leaves_none()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var runAt = new DateTimeOffset(2020, 1, 1, 0, 0, 0, TimeSpan.Zero);
+        NewJob Job(int number) => NewJob.Create(new NumberJob(number), (number % 3) switch
+        {
+            0 => new() { Queue = "mail", Priority = 1, RunAt = runAt, Headers = new Dictionary<string, string> { ["h"] = "v" } },
+            1 => new() { Delay = TimeSpan.FromHours(1), MaxAttempts = 3 },
+            _ => null,
+        });
+        await queue.EnqueueAsync([.. Enumerable.Range(0, 9).Select(Job)], TestContext.Current.CancellationToken);
+        await queue.EnqueueAsync([.. Enumerable.Range(9, 900).Select(Job)], TestContext.Current.CancellationToken);
+
+        // Whatever their number: three kinds of rows, and each as often among the many as its share is.
+        Assert.Equal(3L, await database.ScalarAsync<long>(
+            "SELECT count(DISTINCT (queue, priority, CASE WHEN run_at < '2021-01-01' THEN run_at::text ELSE (run_at - created_at)::text END, max_attempts, headers)) FROM outbox.jobs"));
+        Assert.Equal("303|303|909", await database.ScalarAsync<string>(
+            """SELECT concat_ws('|', count(*) FILTER (WHERE headers = '{"h": "v"}'), count(*) FILTER (WHERE run_at = created_at + interval '1 hour'), count(DISTINCT args)) FROM outbox.jobs"""));
+
+        var twice = Job(1000);
+        await Assert.ThrowsAsync<DuplicateJobException>(
+            () => queue.EnqueueAsync([.. Enumerable.Range(1001, 600).Select(Job), twice, twice], TestContext.Current.CancellationToken));
+        Assert.Equal(909L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+    }
+
+    [Fact]
     public async Task A_transaction_that_has_ended_takes_no_job()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
