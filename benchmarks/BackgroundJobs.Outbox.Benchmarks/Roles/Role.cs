@@ -35,7 +35,6 @@ internal static class Role
             "hangfire-serve" => await HangfirePeer.ServeAsync(Number(0)),
             "quartz-preload" => await QuartzPeer.PreloadAsync(Number(0)),
             "quartz-drain" => await QuartzPeer.DrainAsync(Number(0), Number(1)),
-            "migrate" => await BackgroundJobs.Outbox.Postgres.Migrator.MigrateAsync(ConnectionString),
             _ => throw new ArgumentException($"Unknown role {role}."),
         };
         Console.WriteLine(JsonSerializer.Serialize(answer));

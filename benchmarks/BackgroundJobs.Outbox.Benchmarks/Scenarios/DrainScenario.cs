@@ -16,7 +16,7 @@ internal sealed class DrainScenario : IScenario
     {
         var jobs = bench.Scaled(200_000);
         var ours = await bench.PreloadedAsync(2 * jobs);
-        Samples keep = new(), none = new(), keepFloor = new(), noneFloor = new(), graphile = new(), boss = new(), memory = new(), bytes = new(), micros = new();
+        Samples keep = new(), none = new(), keepFloor = new(), noneFloor = new(), graphile = new(), boss = new(), bytes = new(), micros = new();
         var graphileFolder = await bench.NodePeerAsync("graphile-worker");
         var bossFolder = await bench.NodePeerAsync("pg-boss");
         var graphileTemplate = graphileFolder is null ? null : await NodeTemplateAsync(bench, "graphile-worker", graphileFolder, jobs);
@@ -32,7 +32,7 @@ internal sealed class DrainScenario : IScenario
             noneFloor.Add(jobs / Seconds(await RoleAsync(bench, ours, "drain-floor", jobs, HistoryPolicy.None, FloorBatch)));
             if (bossTemplate is not null)
                 boss.Add(jobs / await NodeAsync(bench, bossFolder!, bossTemplate, jobs));
-            Bench.Say($"round {round + 1}: history {Last(keep):N0} (floor {Last(keepFloor):N0}), none {Last(none):N0} (floor {Last(noneFloor):N0}), graphile-worker {Last(graphile):N0}, pg-boss {Last(boss):N0} jobs/s");
+            Bench.Say($"round {round + 1}: history {keep.Last:N0} (floor {keepFloor.Last:N0}), none {none.Last:N0} (floor {noneFloor.Last:N0}), graphile-worker {graphile.Last:N0}, pg-boss {boss.Last:N0} jobs/s");
         }
 
         List<Row> rows =
@@ -58,7 +58,6 @@ internal sealed class DrainScenario : IScenario
             rates.Add(jobs / Seconds(answer));
             bytes.Add(answer.GetProperty("bytesPerJob").GetDouble());
             micros.Add(answer.GetProperty("microsecondsPerJob").GetDouble());
-            memory.Add(answer.GetProperty("peakMb").GetDouble());
         }
     }
 
@@ -70,8 +69,6 @@ internal sealed class DrainScenario : IScenario
     }
 
     internal static double Seconds(JsonElement answer) => answer.GetProperty("seconds").GetDouble();
-
-    private static double Last(Samples samples) => samples.Last;
 
     private static Task<string> NodeTemplateAsync(Bench bench, string name, string folder, int jobs) => bench.TemplateAsync($"{name} {jobs}", async connection =>
     {
