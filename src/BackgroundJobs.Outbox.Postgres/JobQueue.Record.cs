@@ -37,7 +37,7 @@ public sealed partial class JobQueue
         Dictionary<Guid, JobHint> given = new(jobs.Count);
         if (jobs.Count == 0)
             return given;
-        await using var batch = Batch(Sql("use_indexes"), connection, Sql("reschedule_jobs").BatchCommand(
+        await using var batch = Batch(Sql("use_key"), connection, Sql("reschedule_jobs").BatchCommand(
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("delays", Value(Column(jobs, each => each.Delay is { } delay ? delay.Ticks / TimeSpan.TicksPerMicrosecond : (long?)null))),
@@ -53,12 +53,11 @@ public sealed partial class JobQueue
 
     internal async Task SaveCursorsAsync(NpgsqlConnection connection, IReadOnlyCollection<(ClaimedJob Job, string Cursor)> running)
     {
-        await using var command = Sql("save_cursors").Command(
-            connection,
+        await using var batch = Batch(Sql("use_key"), connection, Sql("save_cursors").BatchCommand(
             ("ids", Value(Column(running, each => each.Job.Id))),
             ("lease_tokens", Value(Column(running, each => each.Job.LeaseToken))),
-            ("cursors", Value(Column(running, each => each.Cursor))));
-        await command.ExecuteNonQueryAsync().ConfigureAwait(false);
+            ("cursors", Value(Column(running, each => each.Cursor)))));
+        await batch.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
 
     private static NpgsqlBatch Batch(SqlFile settings, NpgsqlConnection connection, NpgsqlBatchCommand command) =>

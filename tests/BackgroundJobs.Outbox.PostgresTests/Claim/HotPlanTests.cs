@@ -75,11 +75,20 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         {
             var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true);
             Assert.Equal(10, jobs.Count);
+            List<ClaimedJob> ended = jobs[..5], failed = jobs[5..];
+            await ReadsAFewAsync(async () => Assert.Empty(await queue.FinishAsync(
+                connection, [.. ended.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true)));
+            await ReadsAFewAsync(() => queue.SaveCursorsAsync(connection, [.. failed.Select(job => (job, "1"))]));
+            await ReadsAFewAsync(async () => Assert.Equal(5, (await queue.RescheduleAsync(
+                connection, [.. failed.Select(job => new RescheduledJob(job, TimeSpan.FromHours(1), true, null, null))])).Count));
+        }
+
+        async Task ReadsAFewAsync(Func<Task> record)
+        {
             await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
             var before = await ReadAsync();
-            Assert.Empty(await queue.FinishAsync(
-                connection, [.. jobs.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true));
-            Assert.InRange(await ReadAsync() - before, 10, 100);
+            await record();
+            Assert.InRange(await ReadAsync() - before, 5, 100);
             await transaction.CommitAsync(TestContext.Current.CancellationToken);
         }
 

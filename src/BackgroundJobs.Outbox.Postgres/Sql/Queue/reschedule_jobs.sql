@@ -1,6 +1,7 @@
 -- Gives claimed jobs back to their queue: after a failure, a snooze, or a graceful stop. Returns what was given back; an id that is missing
 -- was not ours any more.
--- Invariant: fenced. @delays in microseconds from the database's now; null keeps run_at, so that an interrupted job is as due as it was.
+-- Invariant: fenced, and the rows are found by their keys alone (use_key.sql).
+-- @delays in microseconds from the database's now; null keeps run_at, so that an interrupted job is as due as it was.
 WITH ended AS (
     SELECT *
     FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @delays::bigint[], @failed::smallint[], @errors::text[], @cursors::text[])
@@ -19,6 +20,7 @@ SET run_at = coalesce(clock_timestamp() + ended.delay * interval '1 microsecond'
     worker_id = NULL,
     claimed_at = NULL
 FROM ended
-WHERE job.id = ended.id
+WHERE job.id = ANY (@ids::uuid[])
+  AND job.id = ended.id
   AND job.lease_token = ended.lease_token
 RETURNING job.id, job.queue, job.run_at

@@ -1,7 +1,8 @@
 -- Keeps the cursors of running jobs, so that a crash costs at most about a second of their work.
--- Invariant: fenced.
+-- Invariant: fenced, and the rows are found by their keys alone (use_key.sql).
 UPDATE outbox.jobs AS job
 SET saved_cursor = running.saved_cursor::jsonb
 FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @cursors::text[]) AS running (id, lease_token, saved_cursor)
-WHERE job.id = running.id
+WHERE job.id = ANY (@ids::uuid[])
+  AND job.id = running.id
   AND job.lease_token = running.lease_token

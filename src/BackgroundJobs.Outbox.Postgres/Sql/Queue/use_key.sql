@@ -1,6 +1,7 @@
--- As use_indexes.sql, for a statement that finds its rows by a list of keys, and then joins what it found with that list: by hash, however
--- few rows statistics expect, which count the living and not the dead that a scan passes over.
+-- As use_indexes.sql, for a statement that finds its rows by a list of keys, and joins what it found with that list: by hash, however few
+-- rows statistics expect, which count the living and not the dead that a scan passes over.
 SELECT
     set_config('enable_seqscan', 'off', true),
     set_config('enable_bitmapscan', 'off', true),
-    set_config('enable_nestloop', 'off', true)
+    set_config('enable_nestloop', 'off', true),
+    set_config('enable_mergejoin', 'off', true)
