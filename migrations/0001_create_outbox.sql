@@ -41,8 +41,9 @@ CREATE TABLE outbox.jobs (
     traceparent         text COLLATE "C",
     saved_cursor        jsonb,
     errors              jsonb,
-    CONSTRAINT jobs_queue_is_a_name CHECK (queue ~ '^[a-z0-9][a-z0-9_.:-]{0,62}$'),
-    CONSTRAINT jobs_kind_is_a_name CHECK (kind ~ '^[a-z0-9][a-z0-9_.:-]{0,62}$'),
+    -- Every claim pays for these again. Not {0,62}: a regular expression with a bound takes eight times as long.
+    CONSTRAINT jobs_queue_is_a_name CHECK (queue ~ '^[a-z0-9][a-z0-9_.:-]*$' AND length(queue) <= 63),
+    CONSTRAINT jobs_kind_is_a_name CHECK (kind ~ '^[a-z0-9][a-z0-9_.:-]*$' AND length(kind) <= 63),
     CONSTRAINT jobs_priority_is_1_to_4 CHECK (priority BETWEEN 1 AND 4),
     CONSTRAINT jobs_max_attempts_is_1_to_1000 CHECK (max_attempts BETWEEN 1 AND 1000),
     CONSTRAINT jobs_run_at_is_a_moment CHECK (isfinite(run_at)),
@@ -222,12 +223,12 @@ AS $$
 DECLARE
     job_id uuid := coalesce(enqueue.id, outbox.new_job_id());
 BEGIN
-    IF enqueue.kind IS NULL OR enqueue.kind !~ '^[a-z0-9][a-z0-9_.:-]{0,62}$' THEN
+    IF enqueue.kind IS NULL OR enqueue.kind !~ '^[a-z0-9][a-z0-9_.:-]*$' OR length(enqueue.kind) > 63 THEN
         RAISE EXCEPTION 'Job kind % cannot be used', quote_nullable(left(enqueue.kind, 80))
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Use 1 to 63 characters of a-z 0-9 _ . : - and start with a letter or a digit.';
     END IF;
-    IF enqueue.queue IS NULL OR enqueue.queue !~ '^[a-z0-9][a-z0-9_.:-]{0,62}$' THEN
+    IF enqueue.queue IS NULL OR enqueue.queue !~ '^[a-z0-9][a-z0-9_.:-]*$' OR length(enqueue.queue) > 63 THEN
         RAISE EXCEPTION 'Queue name % cannot be used', quote_nullable(left(enqueue.queue, 80))
             USING ERRCODE = 'invalid_parameter_value',
                   HINT = 'Use 1 to 63 characters of a-z 0-9 _ . : - and start with a letter or a digit.';
