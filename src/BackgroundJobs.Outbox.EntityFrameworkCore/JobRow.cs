@@ -1,3 +1,6 @@
+using Microsoft.EntityFrameworkCore;
+using Microsoft.EntityFrameworkCore.ChangeTracking;
+
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
 // A job as a tracked row. Only ever inserted, or, by CompleteWith, deleted under its lease token.
@@ -24,6 +27,23 @@ internal sealed class JobRow
     public string? TraceParent { get; set; }
 
     public Guid? LeaseToken { get; set; }
+
+    // Entry compares the whole row with its snapshot each time; nobody but us has it in hand, so there is nothing to find.
+    public EntityEntry<JobRow> EntryIn(DbContext db)
+    {
+        var tracker = db.ChangeTracker;
+        if (!tracker.AutoDetectChangesEnabled)
+            return db.Entry(this);
+        tracker.AutoDetectChangesEnabled = false;
+        try
+        {
+            return db.Entry(this);
+        }
+        finally
+        {
+            tracker.AutoDetectChangesEnabled = true;
+        }
+    }
 
     public static JobRow Of(NewJob job, TimeProvider time) => new()
     {

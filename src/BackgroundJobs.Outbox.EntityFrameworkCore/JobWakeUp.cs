@@ -77,15 +77,15 @@ internal sealed class JobWakeUp
 
     private async Task SendAsync()
     {
-        while (true)
+        // Whether anything waits is asked before the pace: a notification that is not sent costs nothing.
+        while (HasWaiting())
         {
             var wait = Pace();
             if (signal.IsHeard && wait < LocalFirst)
                 wait = LocalFirst;
             if (wait > TimeSpan.Zero)
                 await Task.Delay(wait, options.TimeProvider).ConfigureAwait(false);
-            if (Take() is not { } payloads)
-                return;
+            var payloads = Take();
             try
             {
                 await using var connection = (NpgsqlConnection)((ICloneable)template!).Clone();
@@ -114,16 +114,17 @@ internal sealed class JobWakeUp
         return freeAt > now ? time.GetElapsedTime(now, freeAt) : TimeSpan.Zero;
     }
 
-    private string[]? Take()
+    // False: nobody sends any more, and the next hint starts it again.
+    private bool HasWaiting()
+    {
+        lock (gate)
+            return sending = waiting.Count > 0;
+    }
+
+    private string[] Take()
     {
         lock (gate)
         {
-            if (waiting.Count == 0)
-            {
-                sending = false;
-                return null;
-            }
-
             string[] payloads = [.. waiting.Select(each => new JobHint(each.Key, each.Value).ToPayload())];
             waiting.Clear();
             return payloads;

@@ -11,11 +11,11 @@ internal sealed class LateJob(JobRow row, DbContext db, Expression factory, Func
     public JobRow Row => row;
 
     // True while the row waits to be saved; false once it was saved, dropped or forgotten.
-    public bool IsPending => db.Entry(row).State == EntityState.Added;
+    public bool IsPending => row.EntryIn(db).State == EntityState.Added;
 
-    public void Evaluate() => db.Entry(row).Property(each => each.Args).CurrentValue = args();
+    public void Evaluate() => row.EntryIn(db).Property(each => each.Args).CurrentValue = args();
 
-    public void Drop() => db.Entry(row).State = EntityState.Detached;
+    public void Drop() => row.EntryIn(db).State = EntityState.Detached;
 
     // What the factory reads of tracked entities; property null: the entity is passed on whole, so anything of it may be read.
     public List<(EntityEntry Entry, MemberInfo? Member)> Reads()

@@ -149,7 +149,7 @@ internal sealed class OutboxInterceptor : SaveChangesInterceptor, IDbTransaction
             return null;
         var pending = Pending(context)!;
         JobRules.Apply(context, pending);
-        pending.Rows.RemoveAll(row => context.Entry(row).State == EntityState.Detached);
+        pending.Rows.RemoveAll(row => row.EntryIn(context).State == EntityState.Detached);
         if ((pending.Rows.Count > 0 || pending.IsCompleting)
             && context.Database.AutoTransactionBehavior == AutoTransactionBehavior.Never
             && context.Database.CurrentTransaction is null
@@ -172,13 +172,19 @@ internal sealed class OutboxInterceptor : SaveChangesInterceptor, IDbTransaction
         if (Transaction.Current is { } ambient)
             pending.Follow(ambient, JobWakeUp.For(context).Raise);
         else
-            Committed(context);
+            Committed(context, pending);
     }
 
     private static void Committed(DbContext? context)
     {
-        if (Pending(context)?.Committed() is { Count: > 0 } hints)
-            JobWakeUp.For(context!).Raise(hints);
+        if (Pending(context) is { } pending)
+            Committed(context!, pending);
+    }
+
+    private static void Committed(DbContext context, PendingJobs pending)
+    {
+        if (pending.Committed() is { Count: > 0 } hints)
+            JobWakeUp.For(context).Raise(hints);
     }
 
     private static void Failed(DbCommand command, CommandErrorEventData eventData)

@@ -11,7 +11,7 @@ internal static class SavedRows
         List<JobRow> kept = [];
         foreach (var row in pending.Rows)
         {
-            var entry = context.Entry(row);
+            var entry = row.EntryIn(context);
 
             // acceptAllChangesOnSuccess: false leaves it Added, and its run_at where only the entry sees it.
             var runAt = entry.Property(each => each.RunAt).CurrentValue;

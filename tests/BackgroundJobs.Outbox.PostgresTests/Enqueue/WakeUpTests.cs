@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
 using Microsoft.EntityFrameworkCore;
+using Microsoft.Extensions.Time.Testing;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
@@ -99,5 +100,29 @@ public sealed class WakeUpTests
         // Fifty at once, then one in 20 ms; the last ones may have been gathered when the time was up.
         Assert.True(commits > 400, $"Only {commits} commits in two seconds: too few for their notifications to be held back.");
         Assert.InRange(heard, 50, 50 + (int)(watch.Elapsed.TotalSeconds * 50) + 1);
+    }
+
+    // The clock moves by hand, so that a notification which waits would wait for ever.
+    [Fact]
+    public async Task At_fifty_commits_a_second_each_is_told_at_once()
+    {
+        await using var shop = await Shop.OpenAsync();
+        await using var listening = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var listen = new NpgsqlCommand("listen outbox_jobs", listening))
+            await listen.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        FakeTimeProvider time = new();
+        var options = new DbContextOptionsBuilder<ShopContext>()
+            .UseNpgsql(shop.Database.DataSource)
+            .UseOutbox(outbox => outbox.TimeProvider = time)
+            .Options;
+
+        for (var n = 0; n < 200; n++)
+        {
+            await using var db = new ShopContext(options);
+            db.Enqueue(new Told("a"));
+            await db.SaveChangesAsync(TestContext.Current.CancellationToken);
+            Assert.True(await listening.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken), $"Commit {n} was not told.");
+            time.Advance(TimeSpan.FromMilliseconds(20));
+        }
     }
 }
