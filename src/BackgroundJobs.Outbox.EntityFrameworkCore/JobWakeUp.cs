@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using System.Data.Common;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
+using Microsoft.EntityFrameworkCore.Storage;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
@@ -44,7 +45,7 @@ internal sealed class JobWakeUp
     public static JobWakeUp For(DbContext context)
     {
         var extension = context.GetService<IDbContextOptions>().FindExtension<OutboxOptionsExtension>()!;
-        var connection = context.Database.GetDbConnection();
+        var connection = context.GetService<IRelationalConnection>().DbConnection;
         return Each.GetOrAdd(
             (connection.DataSource, connection.Database, $"{extension.Options.Schema} {extension.Notify}"),
             static (_, from) => new JobWakeUp(from.connection, from.extension.Options, from.extension.Notify),

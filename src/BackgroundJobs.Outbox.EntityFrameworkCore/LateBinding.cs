@@ -1,7 +1,9 @@
 using System.Reflection;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.ChangeTracking;
+using Microsoft.EntityFrameworkCore.Infrastructure;
 using Microsoft.EntityFrameworkCore.Metadata;
+using Microsoft.EntityFrameworkCore.Storage;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
@@ -11,12 +13,16 @@ namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 internal sealed class LateBinding
 {
     private readonly DbContext db;
+    private readonly IRelationalConnection connection;
     private readonly IReadOnlyList<LateJob> jobs;
     private readonly List<LateValue> values;
 
     private LateBinding(DbContext db, IReadOnlyList<LateJob> jobs)
     {
         this.db = db;
+
+        // Not db.Database, whose services nobody else needs in a save.
+        connection = db.GetService<IRelationalConnection>();
         this.jobs = jobs;
         values = Find();
     }
@@ -36,8 +42,8 @@ internal sealed class LateBinding
     {
         if (values.Count > 0)
         {
-            if (db.Database.CurrentTransaction is null)
-                db.Database.CreateExecutionStrategy().Execute(Fetch);
+            if (connection.CurrentTransaction is null)
+                Strategy().Execute(Fetch);
             else
                 Fetch();
         }
@@ -50,8 +56,8 @@ internal sealed class LateBinding
         if (values.Count > 0)
         {
             // In a transaction the caller's own strategy, if any, is already at work around us.
-            if (db.Database.CurrentTransaction is null)
-                await db.Database.CreateExecutionStrategy().ExecuteAsync(FetchAsync, cancellationToken).ConfigureAwait(false);
+            if (connection.CurrentTransaction is null)
+                await Strategy().ExecuteAsync(FetchAsync, cancellationToken).ConfigureAwait(false);
             else
                 await FetchAsync(cancellationToken).ConfigureAwait(false);
         }
@@ -67,7 +73,7 @@ internal sealed class LateBinding
 
     private void Fetch()
     {
-        db.Database.OpenConnection();
+        connection.Open();
         try
         {
             using var batch = Batch();
@@ -81,13 +87,13 @@ internal sealed class LateBinding
         }
         finally
         {
-            db.Database.CloseConnection();
+            connection.Close();
         }
     }
 
     private async Task FetchAsync(CancellationToken cancellationToken)
     {
-        await db.Database.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
         try
         {
             await using var batch = Batch();
@@ -101,9 +107,11 @@ internal sealed class LateBinding
         }
         finally
         {
-            await db.Database.CloseConnectionAsync().ConfigureAwait(false);
+            await connection.CloseAsync().ConfigureAwait(false);
         }
     }
+
+    private IExecutionStrategy Strategy() => db.GetService<IExecutionStrategyFactory>().Create();
 
     private IEnumerable<IGrouping<(string?, string?, string?), LateValue>> Groups() =>
         values.GroupBy(each => (each.Identity?.Table, each.Identity?.Column, each.Expression));
@@ -112,9 +120,9 @@ internal sealed class LateBinding
 
     private NpgsqlBatch Batch()
     {
-        var batch = new NpgsqlBatch((NpgsqlConnection)db.Database.GetDbConnection())
+        var batch = new NpgsqlBatch((NpgsqlConnection)connection.DbConnection)
         {
-            Timeout = db.Database.GetCommandTimeout() ?? 30,
+            Timeout = connection.CommandTimeout ?? 30,
         };
         foreach (var group in Groups())
         {

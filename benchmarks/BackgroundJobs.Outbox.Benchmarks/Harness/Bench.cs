@@ -1,5 +1,6 @@
 using System.Data;
 using System.Diagnostics;
+using System.Text.Json;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.Testing;
 using Dapper;
@@ -15,8 +16,9 @@ internal sealed class Bench : IAsyncDisposable
     private readonly Dictionary<string, string?> nodePeers = [];
     private readonly PostgresServer server;
 
-    private Bench(PostgresServer server, int rounds, double scale)
+    private Bench(PostgresServer server, int rounds, double scale, bool peers)
     {
+        HasPeers = peers;
         this.server = server;
         Rounds = rounds;
         Scale = scale;
@@ -32,20 +34,22 @@ internal sealed class Bench : IAsyncDisposable
 
     public PostgresServer Server => server;
 
-    // Series for the report: a chart's name, and its lines.
-    public Dictionary<string, List<(string Line, double[] Values)>> Charts { get; } = [];
+    public List<Chart> Charts { get; } = [];
 
     public int Rounds { get; }
 
     // 1: the sizes that the bar names.
     public double Scale { get; }
 
-    public static async Task<Bench> StartAsync(int rounds, double scale)
+    // False in the short form.
+    public bool HasPeers { get; }
+
+    public static async Task<Bench> StartAsync(int rounds, double scale, bool peers = true)
     {
         PostgresServerOptions options = new() { Durable = true };
         foreach (var (name, value) in Settings)
             options.Settings[name] = value;
-        return new Bench(await PostgresServer.StartAsync(options), rounds, scale);
+        return new Bench(await PostgresServer.StartAsync(options), rounds, scale, peers);
     }
 
     public static void Say(string text) => AnsiConsole.MarkupLineInterpolated($"[grey]{Stopwatch.GetTimestamp() / Stopwatch.Frequency % 100000}[/] {text}");
@@ -101,6 +105,8 @@ internal sealed class Bench : IAsyncDisposable
     // The folder of a peer that runs under Node, its packages installed; null, and said, where that cannot be.
     public async Task<string?> NodePeerAsync(string name)
     {
+        if (!HasPeers)
+            return null;
         if (nodePeers.TryGetValue(name, out var known))
             return known;
         var folder = Path.Combine(Repository.Root, "benchmarks", "peers", name);
@@ -129,6 +135,19 @@ internal sealed class Bench : IAsyncDisposable
         }
 
         return nodePeers[name];
+    }
+
+    // As they were restored and installed.
+    public IEnumerable<string> PeerVersions()
+    {
+        foreach (var assembly in new[] { typeof(Hangfire.BackgroundJobClient).Assembly, typeof(Hangfire.PostgreSql.PostgreSqlStorage).Assembly, typeof(Quartz.IScheduler).Assembly })
+            yield return $"{assembly.GetName().Name} {FileVersionInfo.GetVersionInfo(assembly.Location).ProductVersion?.Split('+')[0]}";
+        foreach (var (name, folder) in nodePeers.OrderBy(each => each.Key, StringComparer.Ordinal))
+        {
+            yield return folder is null
+                ? $"{name} missing"
+                : $"{name} {JsonElement.Parse(File.ReadAllText(Path.Combine(folder, "node_modules", name, "package.json"))).GetProperty("version")}";
+        }
     }
 
     public static async Task ExecuteAsync(string connectionString, string sql)

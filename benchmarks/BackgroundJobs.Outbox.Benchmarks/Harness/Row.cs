@@ -23,13 +23,17 @@ internal sealed record Row(string Scenario, double Value, string Unit)
 
     public bool? Met { get; init; }
 
+    // Misses its bar by half and more: no noise does that.
+    [JsonIgnore]
+    public bool IsGross { get; init; }
+
     // More is better: value / against must be at least this.
     public static Row AtLeast(string scenario, Samples value, string unit, string against, Samples other, double bar) =>
-        Compared(scenario, value, unit, against, other, $"≥ {bar:0.##} ×", ratio => ratio >= bar);
+        Compared(scenario, value, unit, against, other, $"≥ {bar:0.##} ×", ratio => ratio / bar);
 
     // Less is better.
     public static Row AtMost(string scenario, Samples value, string unit, string against, Samples other, double bar) =>
-        Compared(scenario, value, unit, against, other, $"≤ {bar:0.##} ×", ratio => ratio <= bar);
+        Compared(scenario, value, unit, against, other, $"≤ {bar:0.##} ×", ratio => bar / ratio);
 
     public static Row Below(string scenario, Samples value, string unit, double bar) =>
         new(scenario, value.Median, unit) { Min = value.Min, Max = value.Max, Bar = $"≤ {bar:0.##} {unit}", Met = value.Median <= bar };
@@ -44,6 +48,6 @@ internal sealed record Row(string Scenario, double Value, string Unit)
             Ratio = other is null ? null : value.RatioTo(other),
         };
 
-    private static Row Compared(string scenario, Samples value, string unit, string against, Samples other, string bar, Func<double, bool> met) =>
-        Shown(scenario, value, unit, against, other) with { Bar = bar, Met = met(value.RatioTo(other)) };
+    private static Row Compared(string scenario, Samples value, string unit, string against, Samples other, string bar, Func<double, double> share) =>
+        Shown(scenario, value, unit, against, other) with { Bar = bar, Met = share(value.RatioTo(other)) >= 1, IsGross = share(value.RatioTo(other)) < 0.5 };
 }

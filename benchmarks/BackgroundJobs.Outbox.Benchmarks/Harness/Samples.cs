@@ -7,6 +7,8 @@ internal sealed class Samples
 
     public Samples(params IEnumerable<double> values) => this.values.AddRange(values);
 
+    public bool Any => values.Count > 0;
+
     public double Median => Percentile(0.5);
 
     public double Min => values.Min();

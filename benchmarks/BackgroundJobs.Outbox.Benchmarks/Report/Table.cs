@@ -34,6 +34,7 @@ internal static class Table
     public static string Number(double? value) => value switch
     {
         null => "",
+        > 0 and < 0.1 => value.Value.ToString("0.0000", CultureInfo.InvariantCulture),
         >= 1000 or <= -1000 => value.Value.ToString("N0", CultureInfo.InvariantCulture),
         >= 10 or <= -10 => value.Value.ToString("0.0", CultureInfo.InvariantCulture),
         _ => value.Value.ToString("0.00", CultureInfo.InvariantCulture),

@@ -29,6 +29,7 @@ internal static class Role
             "local-latency" => await LocalLatency.RunAsync(Number(0), Number(1)),
             "complete-with" => await CompleteWithDrain.RunAsync(Number(0), Number(1)),
             "complete-floor" => await CompleteWithDrain.FloorAsync(Number(0), Number(1)),
+            "hot-paths" => HotPaths.Run(),
             "sustain" => await Sustain.RunAsync(Number(0), Number(1)),
             "hangfire-preload" => await HangfirePeer.PreloadAsync(Number(0)),
             "hangfire-drain" => await HangfirePeer.DrainAsync(Number(0), Number(1)),

@@ -10,6 +10,8 @@ internal sealed class BacklogScenario : IScenario
 
     public string Name => "backlog";
 
+    public string Title => "A long queue, and obstacles in front of it";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var many = bench.Scaled(10_000_000);

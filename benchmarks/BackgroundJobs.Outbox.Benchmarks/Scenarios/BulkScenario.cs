@@ -12,6 +12,8 @@ internal sealed class BulkScenario : IScenario
 {
     public string Name => "bulk";
 
+    public string Title => "Bulk enqueue";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var jobs = bench.Scaled(100_000);

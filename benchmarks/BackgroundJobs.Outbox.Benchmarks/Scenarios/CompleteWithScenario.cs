@@ -8,6 +8,8 @@ internal sealed class CompleteWithScenario : IScenario
 {
     public string Name => "complete-with";
 
+    public string Title => "Completion in the handler's own transaction";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var jobs = bench.Scaled(10_000);

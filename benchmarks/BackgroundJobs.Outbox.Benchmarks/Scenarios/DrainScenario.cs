@@ -12,6 +12,8 @@ internal sealed class DrainScenario : IScenario
 
     public string Name => "drain";
 
+    public string Title => "Drain: one worker process empties a queue";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var jobs = bench.Scaled(200_000);
@@ -50,6 +52,12 @@ internal sealed class DrainScenario : IScenario
 
         if (bossTemplate is not null)
             rows.Add(Row.Shown("drain, history kept, against pg-boss", keep, "jobs/s", "pg-boss, batches of 1,000", boss));
+        (string Label, Samples Rates)[] bars =
+        [
+            ("Outbox, history kept", keep), ("Outbox, no history", none), ("floor, history kept", keepFloor), ("floor, no history", noneFloor),
+            ("graphile-worker (no history)", graphile), ("pg-boss", boss),
+        ];
+        bench.Charts.Add(new(Name, "Jobs per second, one worker process", "jobs/s", [.. bars.Where(bar => bar.Rates.Any).Select(bar => (bar.Label, new[] { bar.Rates.Median }))]));
         return rows;
 
         async Task OursAsync(HistoryPolicy history, Samples rates)

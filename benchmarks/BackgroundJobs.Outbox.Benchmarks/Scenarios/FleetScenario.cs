@@ -8,6 +8,8 @@ internal sealed class FleetScenario : IScenario
 {
     public string Name => "fleet";
 
+    public string Title => "Several worker processes";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         int[] sizes = [1, 2, 4];

@@ -13,6 +13,8 @@ internal sealed class InspectionScenario : IScenario
 
     public string Name => "inspection";
 
+    public string Title => "Looking while it runs";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var jobs = bench.Scaled(1_000_000);

@@ -11,6 +11,8 @@ internal sealed class LateCommitScenario : IScenario
 
     public string Name => "late-commit";
 
+    public string Title => "A late commit";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         Samples latest = new();

@@ -15,6 +15,8 @@ internal sealed class LatencyScenario : IScenario
 
     public string Name => "latency";
 
+    public string Title => "From commit to start";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         Samples ours50 = new(), ours99 = new(), floor50 = new(), floor99 = new(), graphile50 = new(), graphile99 = new(), boss50 = new(), boss99 = new();
@@ -98,6 +100,12 @@ internal sealed class LatencyScenario : IScenario
 
         if (bossFolder is not null)
             rows.Add(Row.Shown("latency p50, other process", ours50, "ms", "pg-boss, NOTIFY on", boss50));
+        (string Label, Samples Median)[] bars =
+        [
+            ("Outbox, other process, p50", ours50), ("Outbox, same process, p50", local50), ("bare LISTEN and claim, p50", floor50), ("graphile-worker, p50", graphile50), ("pg-boss, p50", boss50),
+            ("Outbox, other process, p99", ours99), ("Outbox, same process, p99", local99), ("bare LISTEN and claim, p99", floor99), ("graphile-worker, p99", graphile99), ("pg-boss, p99", boss99),
+        ];
+        bench.Charts.Add(new(Name, "From commit to start", "ms", [.. bars.Where(bar => bar.Median.Any).Select(bar => (bar.Label, new[] { bar.Median.Median }))]));
         return rows;
     }
 

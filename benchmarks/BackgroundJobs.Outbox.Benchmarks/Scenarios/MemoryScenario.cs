@@ -7,6 +7,8 @@ internal sealed class MemoryScenario : IScenario
 {
     public string Name => "memory";
 
+    public string Title => "Memory";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var jobs = bench.Scaled(1_000_000);

@@ -8,6 +8,8 @@ internal sealed class RetentionScenario : IScenario
 {
     public string Name => "retention";
 
+    public string Title => "Retention";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var template = await InspectionScenario.FilledAsync(bench);

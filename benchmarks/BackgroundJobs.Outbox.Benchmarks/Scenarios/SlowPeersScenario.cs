@@ -7,6 +7,8 @@ internal sealed class SlowPeersScenario : IScenario
 {
     public string Name => "dotnet-peers";
 
+    public string Title => "Drain: the .NET peers";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         var jobs = bench.Scaled(200_000);

@@ -12,6 +12,8 @@ internal sealed class WritersScenario : IScenario
 
     public string Name => "writers";
 
+    public string Title => "Concurrent writers";
+
     public async Task<IReadOnlyList<Row>> RunAsync(Bench bench)
     {
         Samples jobs = new(), plain = new();
