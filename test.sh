@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # Builds everything with warnings as errors, runs every test on a real PostgreSQL, and ends with "N passed, N failed, N skipped".
 #   ./test.sh                                  on the PostgreSQL that is found (installs one where it may)
-#   ./test.sh --all-versions                   on the installed PostgreSQL, and again on the embedded PostgreSQL 18
+#   ./test.sh --all-versions                   on the installed PostgreSQL, and again on the embedded PostgreSQL 18, after the benchmark's
+#                                              short form, which fails where something has become slower by half
 #   ./test.sh --filter-method '*Snooze*'       everything else is passed on to the test runner
 set -uo pipefail
 cd "$(dirname "$0")"
@@ -90,6 +91,11 @@ run() {
 }
 
 if [ "$all_versions" = true ]; then
+    say "== the benchmark's short form"
+    dotnet benchmarks/BackgroundJobs.Outbox.Benchmarks/bin/Release/net10.0/BackgroundJobs.Outbox.Benchmarks.dll --short || {
+        say "The benchmark's short form failed."
+        rc=1
+    }
     say "== on the installed PostgreSQL"
     OUTBOX_POSTGRES=installed run installed "$@"
     say "== on the embedded PostgreSQL 18"

@@ -142,7 +142,9 @@ internal sealed class OutboxWorkerService(
             {
                 return;
             }
-            catch (Exception e) when (e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or OutboxException)
+#pragma warning disable CA1031 // Whatever it is: the host has started, and a worker that gave up now would be a zombie.
+            catch (Exception e)
+#pragma warning restore CA1031
             {
                 logger.ClaimFailed(e, options.PollInterval);
             }

@@ -91,7 +91,9 @@ internal sealed class WorkerLease : IDisposable
             using var connection = connections.OpenConnection();
             queue.Unregister(connection, worker.Id);
         }
-        catch (Exception e) when (IsConnection(e))
+#pragma warning disable CA1031 // Whatever it is, the lease ends by itself.
+        catch (Exception e)
+#pragma warning restore CA1031
         {
             logger.BeatFailed(e, TimeSpan.Zero);
         }
@@ -116,7 +118,9 @@ internal sealed class WorkerLease : IDisposable
                 Beat(connection);
                 wait = holds ? options.HeartbeatInterval : TimeSpan.Zero;
             }
-            catch (Exception e) when (IsConnection(e))
+#pragma warning disable CA1031 // Whatever it is: on a thread of its own it would end the application.
+            catch (Exception e)
+#pragma warning restore CA1031
             {
                 connection?.Dispose();
                 connection = null;
@@ -178,7 +182,4 @@ internal sealed class WorkerLease : IDisposable
         running.CancelAll(CancelReason.LeaseLost);
         Lost?.Invoke();
     }
-
-    private static bool IsConnection(Exception e) =>
-        e is NpgsqlException or TimeoutException or System.Net.Sockets.SocketException or IOException or InvalidOperationException or OperationCanceledException;
 }

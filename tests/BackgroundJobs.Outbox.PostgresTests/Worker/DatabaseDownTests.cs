@@ -2,6 +2,7 @@ using System.Net;
 using System.Net.Sockets;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Worker;
@@ -48,6 +49,53 @@ public sealed class DatabaseDownTests
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all are done", 40);
         Assert.Equal("300|300|0", await database.ScalarAsync<string>(
             "SELECT concat_ws('|', count(*), count(DISTINCT id), max(failures)) FROM outbox.job_history WHERE state = 'completed'"));
+    }
+
+    // Not a fault of the database, which every loop expects: one that nobody foresaw must not end a loop in silence either.
+    [Fact]
+    public async Task A_worker_that_meets_an_exception_nobody_foresaw_says_so_in_each_loop_and_goes_on()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var broken = false;
+        NpgsqlDataSourceBuilder builder = new(database.ConnectionString) { ConnectionStringBuilder = { ApplicationName = "unforeseen" } };
+        builder.UsePhysicalConnectionInitializer(Check, connection =>
+        {
+            Check(connection);
+            return Task.CompletedTask;
+        });
+        await using var source = builder.Build();
+        TaskCompletionSource started = new(), mayEnd = new();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>(async (_, _, token) =>
+            {
+                started.TrySetResult();
+                await mayEnd.Task.WaitAsync(token);
+            }),
+            o => (o.ConnectionString, o.PollInterval) = (null, TimeSpan.FromMilliseconds(200)),
+            services => services.AddSingleton(source));
+        await worker.EnqueueAsync(new NumberJob(1));
+        await started.Task.WaitAsync(TimeSpan.FromSeconds(20), TestContext.Current.CancellationToken);
+
+        Volatile.Write(ref broken, true);
+        await database.ExecuteAsync("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name = 'unforeseen'");
+        mayEnd.SetResult();
+        await Eventually.TrueAsync(
+            () => worker.Log.Text.Split('\n').Where(line => line.Contains(nameof(UnforeseenException), StringComparison.Ordinal)) is var said
+                && said.Any(line => line.Contains("Claiming failed", StringComparison.Ordinal))
+                && said.Any(line => line.Contains("Recording 1 ends failed", StringComparison.Ordinal))
+                && said.Any(line => line.Contains("heartbeat", StringComparison.OrdinalIgnoreCase)),
+            "the claims, the recording and the heartbeat say what they met");
+        Volatile.Write(ref broken, false);
+
+        await worker.EnqueueAsync(new NumberJob(2));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'") == 2, "both are done", 40);
+
+        void Check(NpgsqlConnection connection)
+        {
+            if (Volatile.Read(ref broken))
+                throw new UnforeseenException();
+        }
     }
 
     // W11. Nobody knows of the jobs that such a claim took, and the heartbeat of a worker that lives would hold them for ever.
@@ -128,4 +176,6 @@ public sealed class DatabaseDownTests
             }
         }
     }
+
+    private sealed class UnforeseenException : Exception;
 }
