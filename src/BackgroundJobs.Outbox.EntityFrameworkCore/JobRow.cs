@@ -3,7 +3,7 @@ using Microsoft.EntityFrameworkCore.ChangeTracking;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
-// A job as a tracked row. Only ever inserted, or, by CompleteWith, deleted under its lease token.
+// A job as a tracked row. Only ever inserted.
 internal sealed class JobRow
 {
     public Guid Id { get; set; }
@@ -25,8 +25,6 @@ internal sealed class JobRow
     public string? Headers { get; set; }
 
     public string? TraceParent { get; set; }
-
-    public Guid? LeaseToken { get; set; }
 
     // Entry compares the whole row with its snapshot each time; nobody but us has it in hand, so there is nothing to find.
     public EntityEntry<JobRow> EntryIn(DbContext db)

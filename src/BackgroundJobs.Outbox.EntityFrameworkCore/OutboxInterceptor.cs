@@ -56,19 +56,6 @@ internal sealed class OutboxInterceptor : SaveChangesInterceptor, IDbTransaction
         return Task.CompletedTask;
     }
 
-    public override InterceptionResult ThrowingConcurrencyException(ConcurrencyExceptionEventData eventData, InterceptionResult result)
-    {
-        SaveErrors.TranslateLostLease(eventData);
-        return result;
-    }
-
-    public override ValueTask<InterceptionResult> ThrowingConcurrencyExceptionAsync(
-        ConcurrencyExceptionEventData eventData, InterceptionResult result, CancellationToken cancellationToken = default)
-    {
-        SaveErrors.TranslateLostLease(eventData);
-        return ValueTask.FromResult(result);
-    }
-
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)
     {
         if (Pending(eventData.Context) is { CommandFailed: true } && Probe(transaction) is { } probe)

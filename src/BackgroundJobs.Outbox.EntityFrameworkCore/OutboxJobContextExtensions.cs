@@ -27,32 +27,7 @@ public static class OutboxJobContextExtensions
             : HistoryPolicy.Keep;
         var job = context.Job;
 
-        // The lease token is a concurrency token of the row: the DELETE finds it only while the lease is ours.
-        db.Remove(new JobRow { Id = job.Id, LeaseToken = job.LeaseToken });
-        if (history != HistoryPolicy.None)
-        {
-            db.Add(new JobHistoryRow
-            {
-                Id = job.Id,
-                RunAt = job.RunAt,
-                CreatedAt = job.CreatedAt,
-                ClaimedAt = job.ClaimedAt,
-                WorkerId = job.WorkerId,
-                Attempt = job.Attempt,
-                Priority = job.Priority,
-                MaxAttempts = job.MaxAttempts,
-                Failures = job.Failures,
-                Crashes = job.Crashes,
-                State = "completed",
-                Queue = job.Queue,
-                Kind = job.Kind,
-                Args = history == HistoryPolicy.WithoutArgs ? null : System.Text.Encoding.UTF8.GetString(job.Args),
-                Headers = job.Headers,
-                TraceParent = job.TraceParent,
-                Errors = job.Errors,
-            });
-        }
-
+        db.Add(new JobCompletion { Id = job.Id, LeaseToken = job.LeaseToken, History = (short)history });
         db.GetService<PendingJobs>().Complete(context.Completion);
         context.Completion.Request();
     }

@@ -17,10 +17,12 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
         var jobs = Map(model, typeof(JobRow), "jobs");
         jobs.FindProperty(nameof(JobRow.RunAt))!.ValueGenerated = ValueGenerated.OnAdd;
         jobs.FindProperty(nameof(JobRow.Args))!.SetAfterSaveBehavior(PropertySaveBehavior.Throw);
-        var token = jobs.FindProperty(nameof(JobRow.LeaseToken))!;
-        token.IsConcurrencyToken = true;
-        token.SetBeforeSaveBehavior(PropertySaveBehavior.Ignore);
-        Map(model, typeof(JobHistoryRow), "job_history");
+        var complete = Map(model, typeof(JobCompletion), "job_history").SetInsertStoredProcedure();
+        complete.Name = "complete_job";
+        complete.Schema = schema;
+        complete.AddParameter(nameof(JobCompletion.Id));
+        complete.AddParameter(nameof(JobCompletion.LeaseToken));
+        complete.AddParameter(nameof(JobCompletion.History));
     }
 
     // The rules are expressions: a migration's snapshot could not write them down, so they leave the model before it is final.
@@ -53,7 +55,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
             property.SetColumnName(ColumnName(member.Name));
             property.SetColumnType(member.Name switch
             {
-                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobHistoryRow.Errors) => "jsonb",
+                nameof(JobRow.Args) or nameof(JobRow.Headers) => "jsonb",
                 _ when member.PropertyType == typeof(string) => "text",
                 _ when member.PropertyType == typeof(DateTime) || member.PropertyType == typeof(DateTime?) => "timestamp with time zone",
                 _ => null,

@@ -1,6 +1,4 @@
-using System.Runtime.ExceptionServices;
 using Microsoft.EntityFrameworkCore;
-using Microsoft.EntityFrameworkCore.Diagnostics;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
@@ -8,30 +6,20 @@ namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 // What a failed save says about our tables, in words that say what to do. Everything else is left as EF throws it.
 internal static class SaveErrors
 {
+    // Of complete_job.
+    private const string LostLease = "OB001";
+
     public static void Translate(DbContext context, Exception exception)
     {
-        // Thrown below from the middle of a batch, so EF has wrapped it.
-        for (var inner = exception; inner is not null; inner = inner.InnerException)
-        {
-            if (inner is LeaseLostException)
-                ExceptionDispatchInfo.Throw(inner);
-        }
-
         var schema = OutboxDbContextExtensions.Outbox(context).Schema;
         if (exception is not OutboxException && (exception as PostgresException ?? exception.InnerException as PostgresException) is { } e && Translated(e, schema) is { } clear)
             throw clear;
     }
 
-    public static void TranslateLostLease(ConcurrencyExceptionEventData eventData)
-    {
-        if (eventData.Entries.Select(each => each.Entity).OfType<JobRow>().FirstOrDefault() is { } row)
-            throw new LeaseLostException(
-                $"Job {row.Id} is not this attempt's any more: its lease ended, and another attempt may be running. The transaction is rolled back; nothing else is to be done.",
-                eventData.Exception);
-    }
-
     private static OutboxException? Translated(PostgresException e, string schema) => e.SqlState switch
     {
+        LostLease => new LeaseLostException(
+            $"{e.MessageText}: its lease ended, and another attempt may be running. The transaction is rolled back; nothing else is to be done.", e),
         PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.InvalidSchemaName when e.MessageText.Contains($"\"{schema}", StringComparison.Ordinal) => new OutboxSchemaException(
             $"This database has no outbox in schema '{schema}' ({e.MessageText}). Nothing was written. Run the Migrator against it, or connect to the database that has it.", e),
         PostgresErrorCodes.UndefinedColumn when e.MessageText.Contains("\"jobs\"", StringComparison.Ordinal) || e.MessageText.Contains("\"job_history\"", StringComparison.Ordinal) => new OutboxSchemaException(
