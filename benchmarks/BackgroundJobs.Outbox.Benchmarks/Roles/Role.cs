@@ -4,6 +4,7 @@ using BackgroundJobs.Outbox.Benchmarks.Peers;
 using BackgroundJobs.Outbox.Worker;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Hosting;
+using Microsoft.Extensions.Logging;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.Benchmarks.Roles;
@@ -41,10 +42,12 @@ internal static class Role
         Console.WriteLine(JsonSerializer.Serialize(answer));
     }
 
-    // A worker as the README shows it: nothing but the connection and the handler is said.
+    // A worker as the README shows it: nothing but the connection and the handler is said. Only EF Core's line for every command is left
+    // out, as the peers and the loops by hand, which have no log, leave it out.
     public static IHost Worker(Action<OutboxOptions> outbox, Action<OutboxWorkerOptions>? worker = null, Action<IServiceCollection>? services = null)
     {
         var builder = Host.CreateApplicationBuilder();
+        builder.Logging.AddFilter("Microsoft.EntityFrameworkCore", LogLevel.Warning);
         builder.Services.AddOutbox(outbox);
         builder.Services.AddOutboxWorker(options =>
         {
