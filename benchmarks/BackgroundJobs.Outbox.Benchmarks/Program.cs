@@ -25,8 +25,9 @@ Argument<string[]> names = new("scenario")
 Option<string?> json = new("--json") { Description = "Write the rows to this file as JSON." };
 Option<int> rounds = new("--rounds") { Description = "How often each is measured, in turn with what it is compared to.", DefaultValueFactory = _ => 3 };
 Option<double> scale = new("--scale") { Description = "Share of the sizes and times that the bar names; a figure for the record has 1.", DefaultValueFactory = _ => 1 };
+Option<string?> report = new("--report") { Description = "Write performance.md and its charts to this folder. Default: docs, when everything was measured at full scale." };
 Option<bool> shortForm = new("--short") { Description = "Under three minutes, without the peers; ends with 1 where a bar is missed by half and more." };
-RootCommand command = new("Measures BackgroundJobs.Outbox against its floor and its peers, on a PostgreSQL of its own.") { names, json, rounds, scale, shortForm };
+RootCommand command = new("Measures BackgroundJobs.Outbox against its floor and its peers, on a PostgreSQL of its own.") { names, json, rounds, scale, report, shortForm };
 command.SetAction(async parsed =>
 {
     var wanted = parsed.GetRequiredValue(names);
@@ -54,8 +55,8 @@ command.SetAction(async parsed =>
     Table.Print(rows);
     if (parsed.GetValue(json) is { } file)
         await Table.WriteJsonAsync(file, rows);
-    if (results.Count == scenarios.Length && bench.Scale >= 1)
-        await Performance.WriteAsync(bench, results, Path.Combine(Repository.Root, "docs"));
+    if (parsed.GetValue(report) ?? (results.Count == scenarios.Length && bench.Scale >= 1 ? Path.Combine(Repository.Root, "docs") : null) is { } folder)
+        await Performance.WriteAsync(bench, results, folder);
     if (!isShort || !rows.Exists(row => row.IsGross))
         return 0;
     Console.Error.WriteLine("A bar is missed by half and more (see the table). Measure again on a quiet machine; if it stays, the last change made the library slower.");
