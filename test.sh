@@ -2,7 +2,7 @@
 # Builds everything with warnings as errors, runs every test on a real PostgreSQL, and ends with "N passed, N failed, N skipped".
 #   ./test.sh                                  on the PostgreSQL that is found (installs one where it may)
 #   ./test.sh --all-versions                   on the installed PostgreSQL, and again on the embedded PostgreSQL 18, after the benchmark's
-#                                              short form, which fails where something has become slower by half
+#                                              short form, which fails where something has become slower threefold
 #   ./test.sh --filter-method '*Snooze*'       everything else is passed on to the test runner
 set -uo pipefail
 cd "$(dirname "$0")"

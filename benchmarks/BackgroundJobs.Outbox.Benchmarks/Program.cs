@@ -26,7 +26,7 @@ Option<string?> json = new("--json") { Description = "Write the rows to this fil
 Option<int> rounds = new("--rounds") { Description = "How often each is measured, in turn with what it is compared to.", DefaultValueFactory = _ => 3 };
 Option<double> scale = new("--scale") { Description = "Share of the sizes and times that the bar names; a figure for the record has 1.", DefaultValueFactory = _ => 1 };
 Option<string?> report = new("--report") { Description = "Write performance.md and its charts to this folder. Default: docs, when everything was measured at full scale." };
-Option<bool> shortForm = new("--short") { Description = "Under three minutes, without the peers; ends with 1 where a bar is missed by half and more." };
+Option<bool> shortForm = new("--short") { Description = "Under three minutes, without the peers; ends with 1 where a bar is missed threefold." };
 RootCommand command = new("Measures BackgroundJobs.Outbox against its floor and its peers, on a PostgreSQL of its own.") { names, json, rounds, scale, report, shortForm };
 command.SetAction(async parsed =>
 {
@@ -55,11 +55,12 @@ command.SetAction(async parsed =>
     Table.Print(rows);
     if (parsed.GetValue(json) is { } file)
         await Table.WriteJsonAsync(file, rows);
-    if (parsed.GetValue(report) ?? (results.Count == scenarios.Length && bench.Scale >= 1 ? Path.Combine(Repository.Root, "docs") : null) is { } folder)
+    var folder = parsed.GetValue(report) ?? (results.Count == scenarios.Length && bench.Scale >= 1 ? Path.Combine(Repository.Root, "docs") : null);
+    if (folder is not null)
         await Performance.WriteAsync(bench, results, folder);
     if (!isShort || !rows.Exists(row => row.IsGross))
         return 0;
-    Console.Error.WriteLine("A bar is missed by half and more (see the table). Measure again on a quiet machine; if it stays, the last change made the library slower.");
+    Console.Error.WriteLine("A bar is missed threefold (see the table). Measure again on a quiet machine; if it stays, the last change made the library slower.");
     return 1;
 });
 return await command.Parse(args).InvokeAsync();

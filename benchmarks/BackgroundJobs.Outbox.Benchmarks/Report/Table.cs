@@ -26,6 +26,9 @@ internal static class Table
                 new Markup(row.Met switch { true => "[green]yes[/]", false => "[red]no[/]", _ => "" }));
         }
 
+        // A log has no window to fit into.
+        if (Console.IsOutputRedirected)
+            AnsiConsole.Profile.Width = 240;
         AnsiConsole.Write(table);
     }
 

@@ -88,7 +88,8 @@ internal sealed class LatencyScenario : IScenario
         List<Row> rows =
         [
             Row.AtMost("latency p50, other process", ours50, "ms", "bare LISTEN, then a bare claim", floor50, 2),
-            Row.AtMost("latency p99, other process", ours99, "ms", "bare LISTEN, then a bare claim", floor99, 2),
+            // Two jobs of a round: too few to fail the short form.
+            Row.AtMost("latency p99, other process", ours99, "ms", "bare LISTEN, then a bare claim", floor99, 2) with { IsGross = false },
             Row.Shown("latency p50, same process", local50, "ms", "a bare claim", claim50),
             Row.Below("latency p50, same process, over a bare claim", over, "ms", 1),
         ];
