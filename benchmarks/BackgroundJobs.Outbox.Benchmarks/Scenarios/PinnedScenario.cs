@@ -24,7 +24,7 @@ internal sealed class PinnedScenario : IScenario
         [
             Row.AtLeast("pinned snapshot, the last minute", Rate(ours[^perMinute..]), "jobs/s", $"the first minute of {seconds} s", Rate(ours[..perMinute]), 0.9),
         ];
-        List<(string, double[])> lines = [("BackgroundJobs.Outbox", ours)];
+        List<(string, double[])> lines = [("Outbox", ours)];
         if (await bench.NodePeerAsync("graphile-worker") is { } folder)
         {
             await using var database = await bench.CopyAsync(await bench.TemplateAsync("empty", _ => Task.CompletedTask));
