@@ -1,5 +1,6 @@
 using BackgroundJobs.Outbox.Benchmarks.Harness;
 using OxyPlot;
+using OxyPlot.Annotations;
 using OxyPlot.Axes;
 using OxyPlot.Series;
 
@@ -19,7 +20,7 @@ internal static class ChartFile
             Background = OxyColors.White,
             PlotAreaBorderThickness = new OxyThickness(0),
             Padding = new OxyThickness(12, 20, 24, 12),
-            PlotMargins = new OxyThickness(chart.Step is null ? 220 : 80, double.NaN, chart.Step is null ? double.NaN : 130, double.NaN),
+            PlotMargins = new OxyThickness(chart.Step is null ? 220 : 80, double.NaN, double.NaN, double.NaN),
         };
         if (chart.Step is { } step)
             Lines(model, chart, step);
@@ -35,9 +36,17 @@ internal static class ChartFile
         model.Axes.Add(new LinearAxis { Position = AxisPosition.Left, Title = chart.Unit, Minimum = 0, StringFormat = "N0", MajorGridlineStyle = LineStyle.Dot, AxisTitleDistance = 24 });
         foreach (var (label, values) in chart.Series)
         {
-            var line = new LineSeries { Title = label, StrokeThickness = 2, LineLegendPosition = LineLegendPosition.End };
+            var line = new LineSeries { StrokeThickness = 2 };
             line.Points.AddRange(values.Select((value, at) => new DataPoint((at + 1) * step, value)));
             model.Series.Add(line);
+            model.Annotations.Add(new TextAnnotation
+            {
+                Text = label,
+                TextPosition = line.Points[^1],
+                TextHorizontalAlignment = HorizontalAlignment.Right,
+                TextVerticalAlignment = VerticalAlignment.Bottom,
+                Stroke = OxyColors.Transparent,
+            });
         }
     }
 
