@@ -284,26 +284,27 @@ $$;
 REVOKE ALL ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) FROM PUBLIC;
 
 -- Ends a running job in its handler's own transaction (CompleteWith), under the lease token it was claimed with: OB001 when the lease was lost.
--- keep: 0 with args, 1 without, 2 nothing. Its plans are kept by the session: they must not be those of an empty table.
-CREATE PROCEDURE outbox.complete_job(job_id uuid, job_lease_token uuid, keep smallint)
+-- history: 0 keep, 1 keep without args, 2 keep nothing. Its plans are kept by the session: they must not be those of an empty table.
+CREATE PROCEDURE outbox.complete_job(id uuid, lease_token uuid, history smallint)
 LANGUAGE plpgsql
 SET search_path = pg_catalog, pg_temp
 SET enable_seqscan = off
 SET enable_bitmapscan = off
 AS $$
+#variable_conflict use_column
 DECLARE
     job outbox.jobs;
 BEGIN
     DELETE FROM outbox.jobs
-    WHERE id = complete_job.job_id
-      AND lease_token = complete_job.job_lease_token
+    WHERE id = complete_job.id
+      AND lease_token = complete_job.lease_token
     RETURNING * INTO job;
     IF NOT FOUND THEN
-        RAISE EXCEPTION 'Job % is not this attempt''s any more', complete_job.job_id
+        RAISE EXCEPTION 'Job % is not this attempt''s any more', complete_job.id
             USING ERRCODE = 'OB001', HINT = 'Roll back: its lease ended, and another attempt may be running.';
     END IF;
 
-    IF complete_job.keep < 2 THEN
+    IF complete_job.history < 2 THEN
         INSERT INTO outbox.job_history (
             id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
             state, queue, kind, args, headers, traceparent, errors)
@@ -322,7 +323,7 @@ BEGIN
             'completed',
             job.queue,
             job.kind,
-            CASE WHEN complete_job.keep = 0 THEN job.args END,
+            CASE WHEN complete_job.history = 0 THEN job.args END,
             job.headers,
             job.traceparent,
             job.errors);

@@ -17,6 +17,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
         var jobs = Map(model, typeof(JobRow), "jobs");
         jobs.FindProperty(nameof(JobRow.RunAt))!.ValueGenerated = ValueGenerated.OnAdd;
         jobs.FindProperty(nameof(JobRow.Args))!.SetAfterSaveBehavior(PropertySaveBehavior.Throw);
+        // Its table is a name only: what is inserted goes to the procedure.
         var complete = Map(model, typeof(JobCompletion), "job_history").SetInsertStoredProcedure();
         complete.Name = "complete_job";
         complete.Schema = schema;
