@@ -12,6 +12,7 @@ WITH RECURSIVE queue_names AS (
     (
         SELECT queue
         FROM outbox.jobs
+        WHERE priority > 0
         ORDER BY queue DESC
         LIMIT 1
     )
@@ -20,6 +21,7 @@ WITH RECURSIVE queue_names AS (
         SELECT queue
         FROM outbox.jobs
         WHERE queue < queue_names.queue
+          AND priority > 0
         ORDER BY queue DESC
         LIMIT 1
     )
@@ -53,6 +55,7 @@ retrying AS (
         FROM outbox.jobs
         WHERE queue = ranges.queue
           AND priority = ranges.level
+          AND priority > 0
           AND run_at > now()
         ORDER BY run_at, id
         LIMIT 10000

@@ -13,6 +13,7 @@ WITH RECURSIVE queue_names AS (
     (
         SELECT queue
         FROM outbox.jobs
+        WHERE priority > 0
         ORDER BY queue DESC
         LIMIT 1
     )
@@ -21,6 +22,7 @@ WITH RECURSIVE queue_names AS (
         SELECT queue
         FROM outbox.jobs
         WHERE queue < queue_names.queue
+          AND priority > 0
         ORDER BY queue DESC
         LIMIT 1
     )
@@ -54,6 +56,7 @@ counts AS (
             FROM outbox.jobs
             WHERE queue = ranges.queue
               AND priority = ranges.level
+              AND priority > 0
               AND run_at <= now()
             ORDER BY run_at, id
             LIMIT 10000
@@ -69,6 +72,7 @@ counts AS (
             FROM outbox.jobs
             WHERE queue = ranges.queue
               AND priority = ranges.level
+              AND priority > 0
               AND run_at > now()
             ORDER BY run_at, id
             LIMIT 10000

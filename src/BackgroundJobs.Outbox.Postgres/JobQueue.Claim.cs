@@ -7,11 +7,12 @@ namespace BackgroundJobs.Outbox.Postgres;
 public sealed partial class JobQueue
 {
     // Claims for several queues in one round trip; jobs come sorted as they are to be started. Not cancellable: a claim that was sent
-    // may have been done, and its rows would be stranded until the lease ends.
-    internal async Task<List<ClaimedJob>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare)
+    // may have been done, and its rows would be stranded until the lease ends. Indexed: the session was opened with use_indexes.
+    internal async Task<List<ClaimedJob>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
     {
         await using var batch = new NpgsqlBatch(connection);
-        batch.BatchCommands.Add(Sql("use_indexes").BatchCommand());
+        if (!indexed)
+            batch.BatchCommands.Add(UseIndexes());
         foreach (var request in requests)
         {
             batch.BatchCommands.Add(Sql("claim_jobs").BatchCommand(
@@ -30,11 +31,13 @@ public sealed partial class JobQueue
             await batch.PrepareAsync().ConfigureAwait(false);
         List<ClaimedJob> jobs = [];
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
+        if (!indexed)
+            await reader.NextResultAsync().ConfigureAwait(false);
         foreach (var request in requests)
         {
-            await reader.NextResultAsync().ConfigureAwait(false);
             while (await reader.ReadAsync().ConfigureAwait(false))
                 jobs.Add(Read(reader, request));
+            await reader.NextResultAsync().ConfigureAwait(false);
         }
 
         // RETURNING has no order of its own.

@@ -118,8 +118,12 @@ internal sealed class OutboxWorkerService(
             options.Lease,
             new JsonObject(options.Queues.Select(each => KeyValuePair.Create<string, JsonNode?>(each.Key, each.Value))).ToJsonString(),
             kinds);
+
+        // Behind a pooler a session is not ours, and an application's data source is for everything.
+        var indexed = !pooler && options.ConnectionString is not null;
+        var claims = indexed ? Own(new(options.ConnectionString) { KeepAlive = 30 }, queue) : connections;
         started = WorkerParts.Start(
-            queue, connections, HeartbeatConnections(), direct, registration, options, outbox, scopes, prepare: !pooler, logger, parts, stopping.Token);
+            queue, connections, claims, HeartbeatConnections(indexed ? queue : null), indexed, direct, registration, options, outbox, scopes, prepare: !pooler, logger, parts, stopping.Token);
         logger.Started(
             name,
             string.Join(", ", options.Queues.Select(each => $"{each.Key} ({each.Value})")),
@@ -157,25 +161,29 @@ internal sealed class OutboxWorkerService(
         if (connectionString is null)
             return registered ?? throw new OutboxException(
                 "The worker cannot start: it knows no database. Set ConnectionString in AddOutboxWorker, or register an NpgsqlDataSource.");
-        return Own(new NpgsqlConnectionStringBuilder(connectionString) { KeepAlive = 30 });
+        return Own(new NpgsqlConnectionStringBuilder(connectionString) { KeepAlive = 30, ConnectionIdleLifetime = 30 });
     }
 
     // Short time limits: a heartbeat that hangs must fail while there is time for another one, and while handlers can still be cancelled.
-    private NpgsqlDataSource HeartbeatConnections()
+    private NpgsqlDataSource HeartbeatConnections(JobQueue? indexed)
     {
         if (options.ConnectionString is null)
             return registered!;
         var seconds = (int)Math.Max(1, options.Lease.TotalSeconds / 4);
-        return Own(new NpgsqlConnectionStringBuilder(options.ConnectionString) { Timeout = seconds, CommandTimeout = seconds, CancellationTimeout = -1, MaxPoolSize = 2 });
+        return Own(new NpgsqlConnectionStringBuilder(options.ConnectionString) { Timeout = seconds, CommandTimeout = seconds, CancellationTimeout = -1, MaxPoolSize = 2 }, indexed);
     }
 
-    private NpgsqlDataSource Own(NpgsqlConnectionStringBuilder settings)
+    // Indexed: of this queue, for its claims or its heartbeats alone.
+    private NpgsqlDataSource Own(NpgsqlConnectionStringBuilder settings, JobQueue? indexed = null)
     {
-        // Never part of a caller's ambient transaction; and no session state is ever set, so there is none to reset.
+        // Never part of a caller's ambient transaction; and session state is only set for good, so there is none to reset.
         settings.Enlist = false;
         settings.NoResetOnClose = true;
         settings.ApplicationName ??= $"outbox worker {name}";
-        var source = NpgsqlDataSource.Create(settings);
+        NpgsqlDataSourceBuilder builder = new(settings.ConnectionString);
+        if (indexed is not null)
+            builder.UsePhysicalConnectionInitializer(indexed.OpenIndexed, indexed.OpenIndexedAsync);
+        var source = builder.Build();
         parts.Add(source);
         return source;
     }

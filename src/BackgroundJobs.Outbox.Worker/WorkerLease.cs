@@ -21,6 +21,7 @@ internal sealed class WorkerLease : IDisposable
     private readonly TimeProvider time;
     private readonly ILogger logger;
     private readonly string[] queues;
+    private readonly bool indexed;
     private readonly AutoResetEvent beatNow = new(false);
     private readonly ManualResetEvent ending = new(false);
     private readonly Thread heartbeat;
@@ -31,13 +32,14 @@ internal sealed class WorkerLease : IDisposable
     private long confirmedAt;
 
     public WorkerLease(
-        JobQueue queue, NpgsqlDataSource connections, OutboxWorkerOptions options, WorkerRegistration template, RunningAttempts running, TimeProvider time, ILogger logger)
+        JobQueue queue, NpgsqlDataSource connections, OutboxWorkerOptions options, WorkerRegistration template, RunningAttempts running, bool indexed, TimeProvider time, ILogger logger)
     {
         this.queue = queue;
         this.connections = connections;
         this.options = options;
         this.template = template;
         this.running = running;
+        this.indexed = indexed;
         this.time = time;
         this.logger = logger;
         queues = [.. options.Queues.Keys];
@@ -146,7 +148,7 @@ internal sealed class WorkerLease : IDisposable
             Confirm(sentAt);
         }
 
-        var beat = queue.Beat(connection, worker.Id, running.Count, running.Stuck, stopping, queues);
+        var beat = queue.Beat(connection, worker.Id, running.Count, running.Stuck, stopping, queues, indexed);
         if (beat is null)
         {
             logger.DeclaredDead();

@@ -15,6 +15,7 @@ internal sealed class WorkerLoop(
     string[] kinds,
     OutboxWorkerOptions options,
     bool prepare,
+    bool indexed,
     TimeProvider time,
     ILogger logger) : IDisposable
 {
@@ -122,7 +123,7 @@ internal sealed class WorkerLoop(
                     return;
                 requests = requests.ConvertAll(each => each with { Epoch = epoch });
                 sent = requests.ConvertAll(each => each.LeaseToken);
-                jobs = await queue.ClaimAsync(connection, requests, prepare).ConfigureAwait(false);
+                jobs = await queue.ClaimAsync(connection, requests, prepare, indexed).ConfigureAwait(false);
                 sent = [];
             }
 

@@ -38,7 +38,9 @@ internal sealed class WorkerParts : IDisposable
     public static WorkerParts Start(
         JobQueue queue,
         NpgsqlDataSource connections,
+        NpgsqlDataSource claims,
         NpgsqlDataSource heartbeats,
+        bool indexed,
         NpgsqlDataSource? direct,
         WorkerRegistration registration,
         OutboxWorkerOptions options,
@@ -52,10 +54,10 @@ internal sealed class WorkerParts : IDisposable
         var time = outbox.TimeProvider;
         var running = new RunningAttempts(options, time, logger);
         var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), connections, time, logger);
-        var lease = new WorkerLease(queue, heartbeats, options, registration, running, time, logger);
+        var lease = new WorkerLease(queue, heartbeats, options, registration, running, indexed, time, logger);
         var runner = new JobRunner(outbox, scopes, lease, outcomes, time, logger, stopping);
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
-        var loop = new WorkerLoop(queue, connections, lease, outcomes, queues, registration.Kinds, options, prepare, time, logger);
+        var loop = new WorkerLoop(queue, claims, lease, outcomes, queues, registration.Kinds, options, prepare, indexed, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
         var parts = new WorkerParts(lease, outcomes, running, queues, loop);
         disposables.AddRange([parts, outcomes, lease, loop, maintenance]);

@@ -66,12 +66,8 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         await using var database = await ScratchDatabase.MigratedAsync();
         var queue = new JobQueue(database.DataSource);
         var worker = await Workers.RegisterAsync(database);
-        await using var pin = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
-        await using var snapshot = await pin.BeginTransactionAsync(System.Data.IsolationLevel.RepeatableRead, TestContext.Current.CancellationToken);
-        await using (var take = new NpgsqlCommand("SELECT count(*) FROM outbox.workers", pin, snapshot))
-            await take.ExecuteScalarAsync(TestContext.Current.CancellationToken);
-        await queue.EnqueueAsync([.. Enumerable.Range(0, 30_000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
-        await database.ExecuteAsync("DELETE FROM outbox.jobs");
+        await using var pin = await PinAsync(database);
+        await LeaveDeadAsync(database, 30_000);
         await database.ExecuteAsync("ANALYZE outbox.jobs");
         await queue.EnqueueAsync([.. Enumerable.Range(0, 100).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
 
@@ -91,18 +87,76 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         async Task ReadsAFewAsync(Func<Task> record)
         {
             await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
-            var before = await ReadAsync();
+            var before = await ReadAsync(connection);
             await record();
-            Assert.InRange(await ReadAsync() - before, 5, 100);
+            Assert.InRange(await ReadAsync(connection) - before, 5, 100);
             await transaction.CommitAsync(TestContext.Current.CancellationToken);
         }
+    }
 
-        // What this transaction has read of the table's indexes so far.
-        async Task<long> ReadAsync()
-        {
-            await using var read = new NpgsqlCommand("SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(indexrelid)), 0)::bigint FROM pg_index WHERE indrelid = 'outbox.jobs'::regclass", connection);
-            return (long)(await read.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
-        }
+    // PostgreSQL deemed reading jobs_ready once per id the cheaper way: it took minutes.
+    [Fact]
+    public async Task A_batch_of_ends_is_recorded_by_key_where_statistics_saw_two_jobs_in_a_table_of_the_dead()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("ALTER TABLE outbox.jobs SET (autovacuum_enabled = off)");
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await using var pin = await PinAsync(database);
+        await LeaveDeadAsync(database, 100_000);
+        await queue.EnqueueAsync([.. Enumerable.Range(0, 2).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+        await database.ExecuteAsync("ANALYZE outbox.jobs");
+        await queue.EnqueueAsync([.. Enumerable.Range(2, 298).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 300, worker, ["number"])], prepare: true);
+        await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        var before = await ReadAsync(connection, "blocks_fetched");
+        Assert.Empty(await queue.FinishAsync(
+            connection, [.. jobs.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true));
+        Assert.InRange(await ReadAsync(connection, "blocks_fetched") - before, 300, 3000);
+    }
+
+    // As after a restore: a table without statistics. And a heartbeat must not grow with what a long transaction elsewhere keeps.
+    [Fact]
+    public async Task A_heartbeat_reads_a_handful_of_pages_where_statistics_are_missing_and_nearly_all_is_dead()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("ALTER TABLE outbox.jobs SET (autovacuum_enabled = off)");
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await using var pin = await PinAsync(database);
+        await LeaveDeadAsync(database, 30_000);
+        await queue.EnqueueAsync([.. Enumerable.Range(0, 1000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        await using var scans = new NpgsqlCommand("SELECT pg_stat_get_xact_numscans('outbox.jobs'::regclass)", connection);
+        var before = await scans.ExecuteScalarAsync(TestContext.Current.CancellationToken);
+        Assert.NotNull(queue.Beat(connection, worker, 0, 0, false, ["default"]));
+        Assert.Equal(before, await scans.ExecuteScalarAsync(TestContext.Current.CancellationToken));
+    }
+
+    private static async Task<NpgsqlConnection> PinAsync(ScratchDatabase database)
+    {
+        var pin = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var hold = new NpgsqlCommand("BEGIN ISOLATION LEVEL REPEATABLE READ; SELECT count(*) FROM outbox.workers", pin);
+        await hold.ExecuteScalarAsync(TestContext.Current.CancellationToken);
+        return pin;
+    }
+
+    private static async Task LeaveDeadAsync(ScratchDatabase database, int jobs)
+    {
+        await new JobQueue(database.DataSource).EnqueueAsync(
+            [.. Enumerable.Range(0, jobs).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+        await database.ExecuteAsync("DELETE FROM outbox.jobs");
+    }
+
+    // What this transaction has read of the table's indexes so far.
+    private static async Task<long> ReadAsync(NpgsqlConnection connection, string what = "tuples_returned")
+    {
+        await using var read = new NpgsqlCommand($"SELECT coalesce(sum(pg_stat_get_xact_{what}(indexrelid)), 0)::bigint FROM pg_index WHERE indrelid = 'outbox.jobs'::regclass", connection);
+        return (long)(await read.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
     }
 
     [Fact]

@@ -154,7 +154,7 @@ public sealed class LeaseTests
 
         // Never started: it holds nothing.
         using var lease = new BackgroundJobs.Outbox.Worker.WorkerLease(
-            queue, database.DataSource, options, new WorkerRegistration(Guid.Empty, "", "", 0, "", options.Lease, "{}", []), running, TimeProvider.System, logger);
+            queue, database.DataSource, options, new WorkerRegistration(Guid.Empty, "", "", 0, "", options.Lease, "{}", []), running, indexed: false, TimeProvider.System, logger);
         var scopes = new Microsoft.Extensions.DependencyInjection.ServiceCollection();
         await using var provider = Microsoft.Extensions.DependencyInjection.ServiceCollectionContainerBuilderExtensions.BuildServiceProvider(scopes);
         var runner = new BackgroundJobs.Outbox.Worker.JobRunner(

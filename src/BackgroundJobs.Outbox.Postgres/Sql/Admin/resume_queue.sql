@@ -19,6 +19,7 @@ SELECT
                 FROM outbox.jobs
                 WHERE queue = resumed.name
                   AND priority = level
+                  AND priority > 0
                 ORDER BY run_at, id
                 LIMIT 1
             ) AS first_of

@@ -11,7 +11,6 @@ WITH beat AS (
     RETURNING id
 )
 SELECT
-    clock_timestamp() AS now,
     EXISTS (
         SELECT
         FROM outbox.workers
@@ -48,9 +47,11 @@ SELECT
             FROM outbox.jobs
             WHERE queue = queues.name
               AND priority = priorities.priority
+              AND priority > 0
               AND run_at > now()
             ORDER BY run_at
             LIMIT 1
         ) AS next
-    ) AS next_due
+    ) AS next_due,
+    clock_timestamp() AS now
 FROM beat
