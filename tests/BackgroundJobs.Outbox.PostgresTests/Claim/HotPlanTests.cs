@@ -114,7 +114,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         var before = await ReadAsync(connection, "blocks_fetched");
         Assert.Empty(await queue.FinishAsync(
             connection, [.. jobs.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true));
-        Assert.InRange(await ReadAsync(connection, "blocks_fetched") - before, 300, 3000);
+        Assert.InRange(await ReadAsync(connection, "blocks_fetched") - before, 1, 3000);
     }
 
     // As after a restore: a table without statistics. And a heartbeat must not grow with what a long transaction elsewhere keeps.
@@ -135,6 +135,40 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         var before = await scans.ExecuteScalarAsync(TestContext.Current.CancellationToken);
         Assert.NotNull(queue.Beat(connection, worker, 0, 0, false, ["default"]));
         Assert.Equal(before, await scans.ExecuteScalarAsync(TestContext.Current.CancellationToken));
+    }
+
+    // The worker carries this clock on to know what is due: late by as much as the heartbeat took, it would keep every new job waiting.
+    [Fact]
+    public async Task A_heartbeat_tells_the_time_at_its_end()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), new() { Delay = TimeSpan.FromHours(1) })], TestContext.Current.CancellationToken);
+        var role = $"beats_{Guid.NewGuid():n}";
+        await database.ExecuteAsync($"""
+            CREATE ROLE {role};
+            GRANT USAGE ON SCHEMA outbox TO {role};
+            GRANT SELECT, UPDATE ON ALL TABLES IN SCHEMA outbox TO {role};
+            ALTER TABLE outbox.jobs ENABLE ROW LEVEL SECURITY;
+            CREATE POLICY slow ON outbox.jobs USING (pg_sleep(1) IS NOT NULL);
+            """);
+        try
+        {
+            await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+            await using (var become = new NpgsqlCommand($"SET ROLE {role}", connection))
+                await become.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+            var began = TimeProvider.System.GetTimestamp();
+            var beat = queue.Beat(connection, worker, 0, 0, false, ["default"])!;
+            Assert.InRange(TimeProvider.System.GetElapsedTime(began), TimeSpan.FromSeconds(1), TimeSpan.MaxValue);
+            await using var clock = new NpgsqlCommand("SELECT clock_timestamp()", connection);
+            var now = (DateTime)(await clock.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
+            Assert.InRange(now - beat.Now, TimeSpan.Zero, TimeSpan.FromMilliseconds(500));
+        }
+        finally
+        {
+            await database.ExecuteAsync($"DROP OWNED BY {role}; DROP ROLE {role}");
+        }
     }
 
     private static async Task<NpgsqlConnection> PinAsync(ScratchDatabase database)
