@@ -48,12 +48,12 @@ internal static class HangfirePeer
         }
     }
 
-    public static async Task<object> ServeAsync(int kept)
+    public static async Task<object> ServeAsync(int kept, int settle)
     {
         began = new long[kept];
         left = int.MaxValue;
         using var server = new BackgroundJobServer(new BackgroundJobServerOptions { WorkerCount = 20 }, Storage(Role.ConnectionString));
-        await Task.Delay(TimeSpan.FromSeconds(3), TimeProvider.System);
+        await Task.Delay(TimeSpan.FromSeconds(settle), TimeProvider.System);
         Console.WriteLine("ready");
         var processor = Environment.CpuUsage.TotalTime;
         await Console.In.ReadToEndAsync();

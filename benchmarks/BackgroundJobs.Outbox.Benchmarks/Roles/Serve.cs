@@ -5,7 +5,7 @@ namespace BackgroundJobs.Outbox.Benchmarks.Roles;
 // A worker that runs until its standard input ends, and then says when each job began, by the machine's clock, and what it used meanwhile.
 internal static class Serve
 {
-    public static async Task<object> RunAsync(int kept)
+    public static async Task<object> RunAsync(int kept, int settle)
     {
         var began = new long[kept];
         var handled = 0L;
@@ -21,7 +21,7 @@ internal static class Serve
         // The listener connects beside the start.
         await Role.UntilAsync("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%')");
         // What a start costs is over by then.
-        await Task.Delay(TimeSpan.FromSeconds(3), TimeProvider.System);
+        await Task.Delay(TimeSpan.FromSeconds(settle), TimeProvider.System);
         Console.WriteLine("ready");
         var processor = Environment.CpuUsage.TotalTime;
         var watch = Stopwatch.StartNew();
