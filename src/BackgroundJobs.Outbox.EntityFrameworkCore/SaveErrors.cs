@@ -6,8 +6,7 @@ namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 // What a failed save says about our tables, in words that say what to do. Everything else is left as EF throws it.
 internal static class SaveErrors
 {
-    // Of complete_job.
-    private const string LostLease = "OB001";
+    private static readonly string[] Ours = ["\"jobs\"", "\"job_history\"", "complete_job"];
 
     public static void Translate(DbContext context, Exception exception)
     {
@@ -18,11 +17,10 @@ internal static class SaveErrors
 
     private static OutboxException? Translated(PostgresException e, string schema) => e.SqlState switch
     {
-        LostLease => new LeaseLostException(
-            $"{e.MessageText}: its lease ended, and another attempt may be running. The transaction is rolled back; nothing else is to be done.", e),
+        LeaseLostException.SqlState => LeaseLostException.Of(e.MessageText, e),
         PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.InvalidSchemaName when e.MessageText.Contains($"\"{schema}", StringComparison.Ordinal) => new OutboxSchemaException(
             $"This database has no outbox in schema '{schema}' ({e.MessageText}). Nothing was written. Run the Migrator against it, or connect to the database that has it.", e),
-        PostgresErrorCodes.UndefinedColumn when e.MessageText.Contains("\"jobs\"", StringComparison.Ordinal) || e.MessageText.Contains("\"job_history\"", StringComparison.Ordinal) => new OutboxSchemaException(
+        PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.UndefinedFunction when IsOurs(e.MessageText) => new OutboxSchemaException(
             $"The outbox in schema '{schema}' is older than this version of BackgroundJobs.Outbox ({e.MessageText}). Nothing was written. Run the Migrator against it.", e),
         PostgresErrorCodes.UniqueViolation when e.SchemaName == schema && e.ConstraintName == "jobs_pkey" => new DuplicateJobException(
             "A job with this id is in the outbox already: the same enqueue was saved twice, or an id was reused. This save wrote nothing; look the job up by its id to see whether the first one did.", e),
@@ -30,4 +28,6 @@ internal static class SaveErrors
             "A late-bound job was added by an interceptor that ran after ours, so its arguments were not evaluated. Nothing was written. Call UseOutbox() after AddInterceptors(...).", e),
         _ => null,
     };
+
+    private static bool IsOurs(string message) => Array.Exists(Ours, each => message.Contains(each, StringComparison.Ordinal));
 }

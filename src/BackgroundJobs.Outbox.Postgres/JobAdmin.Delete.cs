@@ -76,7 +76,7 @@ public sealed partial class JobAdmin
             var parameters = FilterParameters.Of(filter, states, after, FilterParameters.BatchSize);
             foreach (var (name, value) in more)
                 parameters.Add(name, value);
-            var batch = (await AskAsync(() => connection.QueryAsync<TouchedJob>(Command(statement, parameters, cancellationToken))).ConfigureAwait(false)).AsList();
+            var batch = await TouchAsync(connection, statement, parameters, cancellationToken).ConfigureAwait(false);
             if (batch.Count == 0)
                 return (count, claimed);
             count += batch.Count;
@@ -88,6 +88,21 @@ public sealed partial class JobAdmin
                 foreach (var hint in batch.GroupBy(job => job.Queue, job => job.RunAt))
                     await queue.SendAsync(connection, new JobHint(hint.Key, hint.Min()), cancellationToken).ConfigureAwait(false);
             }
+        }
+    }
+
+    private async Task<List<TouchedJob>> TouchAsync(NpgsqlConnection connection, string statement, DynamicParameters parameters, CancellationToken cancellationToken)
+    {
+        async Task<List<TouchedJob>> AskOnceAsync() =>
+            (await AskAsync(() => connection.QueryAsync<TouchedJob>(Command(statement, parameters, cancellationToken))).ConfigureAwait(false)).AsList();
+        try
+        {
+            return await AskOnceAsync().ConfigureAwait(false);
+        }
+        catch (PostgresException e) when (e.SqlState is PostgresErrorCodes.LockNotAvailable or PostgresErrorCodes.DeadlockDetected && parameters.ParameterNames.Contains("patience"))
+        {
+            parameters.Add("patience", null);
+            return await AskOnceAsync().ConfigureAwait(false);
         }
     }
 

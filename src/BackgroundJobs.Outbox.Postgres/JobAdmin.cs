@@ -98,11 +98,11 @@ public sealed partial class JobAdmin
         var why = JobError.Of("cancelled", reason ?? "Cancelled by an operator.").Message;
 
         var ended = (await InBatchesAsync("cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;
-        var asked = await InBatchesAsync("request_cancel", filter, unfinished, wake: false, cancellationToken).ConfigureAwait(false);
+        var asked = await InBatchesAsync("request_cancel", filter, unfinished, wake: false, cancellationToken, ("patience", "500ms")).ConfigureAwait(false);
         if (asked.Claimed > 0)
             await queue.NotifyCancelAsync(cancellationToken).ConfigureAwait(false);
 
-        // Whose claim was rolled back while we waited for it is waiting still.
+        // Whose claim was rolled back while we waited for it, or who was given back, is waiting.
         if (asked.Claimed < asked.Count)
             ended += (await InBatchesAsync("cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;
         return new(ended, asked.Claimed);

@@ -1,4 +1,5 @@
 using Npgsql;
+using static BackgroundJobs.Outbox.Postgres.SqlCommands;
 
 namespace BackgroundJobs.Outbox.Postgres;
 
@@ -28,12 +29,9 @@ public static class JobContextPostgresExtensions
             : HistoryPolicy.Keep;
         try
         {
-            var lost = await JobQueue.FinishAsync(
-                context.Options, connection, [new FinishedJob(context.Job, JobState.Completed, history, null)], prepare: false).ConfigureAwait(false);
-            if (lost.Count > 0)
-                throw new LeaseLostException(
-                    $"Job '{context.Kind}' ({context.JobId}) is not this attempt's any more: its lease ended, and another attempt may be running. "
-                    + "Roll the transaction back; nothing else is to be done.");
+            await using var complete = JobQueue.Sql("complete_job", context.Options).Command(
+                connection, ("id", Value(context.JobId)), ("lease_token", Value(context.Job.LeaseToken)), ("history", Value((short)history)));
+            await complete.ExecuteNonQueryAsync(CancellationToken.None).ConfigureAwait(false);
         }
         catch (PostgresException e) when (OutboxErrors.Translate(e, context.Options.Schema) is { } clear)
         {

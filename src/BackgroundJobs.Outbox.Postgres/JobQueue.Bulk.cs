@@ -8,7 +8,8 @@ public sealed partial class JobQueue
     // Arrays of values came to 0.4 of a bare COPY's rate, this to 0.8 (decision 5); it needs more round trips, which few jobs would not pay back.
     private const int ManyJobs = 500;
 
-    private async Task<List<JobHint>> CopyAsync(NpgsqlConnection connection, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)
+    private async Task<List<JobHint>> CopyAsync(
+        NpgsqlConnection connection, List<NewJob> first, IEnumerator<NewJob> rest, CancellationToken cancellationToken)
     {
         DateTime now;
         await using (var time = SqlCommands.Command(Sql("transaction_time"), connection))
@@ -18,8 +19,9 @@ public sealed partial class JobQueue
         var copy = await connection.BeginBinaryImportAsync(Sql("copy_jobs").Text, cancellationToken).ConfigureAwait(false);
         await using (copy.ConfigureAwait(false))
         {
-            foreach (var job in jobs)
+            for (var at = 0; at < first.Count || rest.MoveNext(); at++)
             {
+                var job = at < first.Count ? first[at] : rest.Current;
                 var runAt = job.RunAt ?? now + (job.Delay ?? TimeSpan.Zero);
                 if (!oldest.TryGetValue(job.Queue, out var known) || runAt < known)
                     oldest[job.Queue] = runAt;

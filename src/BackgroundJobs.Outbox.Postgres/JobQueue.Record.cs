@@ -6,16 +6,12 @@ namespace BackgroundJobs.Outbox.Postgres;
 public sealed partial class JobQueue
 {
     // Returns the ids that were not ours any more: their attempts were fenced off.
-    internal Task<List<Guid>> FinishAsync(NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare) =>
-        FinishAsync(options, connection, jobs, prepare);
-
-    internal static async Task<List<Guid>> FinishAsync(
-        OutboxOptions options, NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare)
+    internal async Task<List<Guid>> FinishAsync(NpgsqlConnection connection, IReadOnlyCollection<FinishedJob> jobs, bool prepare)
     {
         List<Guid> lost = [];
         if (jobs.Count == 0)
             return lost;
-        await using var batch = Batch(Sql("use_key", options), connection, Sql("finish_jobs", options).BatchCommand(
+        await using var batch = Batch(Sql("use_key"), connection, Sql("finish_jobs").BatchCommand(
             ("ids", Value(Column(jobs, each => each.Job.Id))),
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("states", Value(Column(jobs, each => each.StateName))),

@@ -55,7 +55,10 @@ public sealed partial class JobQueue
 
     /// <summary>Enqueues jobs in the caller's transaction, in one statement: all exist if and only if that commits.</summary>
     /// <param name="transaction">The caller's transaction, on a connection to the outbox's database.</param>
-    /// <param name="jobs">Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/>.</param>
+    /// <param name="jobs">
+    /// Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/>. Enumerated once, while
+    /// the connection is in use: many jobs are best made as they are asked for (<c>Select</c>), and need no memory then.
+    /// </param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="DuplicateJobException">An id exists already. PostgreSQL has aborted the transaction.</exception>
@@ -64,7 +67,7 @@ public sealed partial class JobQueue
     /// The commit is the caller's, so no wake-up can be sent after it: workers find the jobs at their next poll (2.5 s by default), or at
     /// once when the caller calls <see cref="WakeAsync"/> after the commit.
     /// </remarks>
-    public async Task EnqueueAsync(NpgsqlTransaction transaction, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken = default)
+    public async Task EnqueueAsync(NpgsqlTransaction transaction, IEnumerable<NewJob> jobs, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(transaction);
         ArgumentNullException.ThrowIfNull(jobs);
@@ -72,12 +75,15 @@ public sealed partial class JobQueue
     }
 
     /// <summary>Enqueues jobs that belong to no other change, in a transaction of their own, and wakes the workers.</summary>
-    /// <param name="jobs">Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/>.</param>
+    /// <param name="jobs">
+    /// Any number of jobs, of any kinds; made by <see cref="NewJob.Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/>. Enumerated once, while
+    /// the connection is in use: many jobs are best made as they are asked for (<c>Select</c>), and need no memory then.
+    /// </param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="DuplicateJobException">An id exists already. Nothing was written.</exception>
     /// <exception cref="OutboxSchemaException">The database has no outbox schema, or an older one.</exception>
-    public async Task EnqueueAsync(IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken = default)
+    public async Task EnqueueAsync(IEnumerable<NewJob> jobs, CancellationToken cancellationToken = default)
     {
         ArgumentNullException.ThrowIfNull(jobs);
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
@@ -125,22 +131,26 @@ public sealed partial class JobQueue
         }
     }
 
-    private static SqlFile Sql(string name, OutboxOptions options) =>
+    internal static SqlFile Sql(string name, OutboxOptions options) =>
         SqlFile.Read(typeof(JobQueue).Assembly, $"sql/{name}.sql", options.Schema);
 
     private async Task<List<JobHint>> InsertAsync(
-        NpgsqlConnection connection, NpgsqlTransaction? transaction, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)
+        NpgsqlConnection connection, NpgsqlTransaction? transaction, IEnumerable<NewJob> jobs, CancellationToken cancellationToken)
     {
         try
         {
-            if (jobs.Count < ManyJobs)
-                return await InsertFewAsync(connection, transaction, jobs, cancellationToken).ConfigureAwait(false);
+            using var each = jobs.GetEnumerator();
+            List<NewJob> first = [];
+            while (first.Count < ManyJobs && each.MoveNext())
+                first.Add(each.Current);
+            if (first.Count < ManyJobs)
+                return await InsertFewAsync(connection, transaction, first, cancellationToken).ConfigureAwait(false);
             if (transaction is not null)
-                return await CopyAsync(connection, jobs, cancellationToken).ConfigureAwait(false);
+                return await CopyAsync(connection, first, each, cancellationToken).ConfigureAwait(false);
             var own = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
             await using (own.ConfigureAwait(false))
             {
-                var hints = await CopyAsync(connection, jobs, cancellationToken).ConfigureAwait(false);
+                var hints = await CopyAsync(connection, first, each, cancellationToken).ConfigureAwait(false);
                 await own.CommitAsync(cancellationToken).ConfigureAwait(false);
                 return hints;
             }
@@ -152,7 +162,7 @@ public sealed partial class JobQueue
     }
 
     private async Task<List<JobHint>> InsertFewAsync(
-        NpgsqlConnection connection, NpgsqlTransaction? transaction, IReadOnlyCollection<NewJob> jobs, CancellationToken cancellationToken)
+        NpgsqlConnection connection, NpgsqlTransaction? transaction, List<NewJob> jobs, CancellationToken cancellationToken)
     {
         List<JobHint> hints = [];
         if (jobs.Count == 0)

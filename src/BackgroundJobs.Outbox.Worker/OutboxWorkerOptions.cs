@@ -8,8 +8,8 @@ public sealed class OutboxWorkerOptions
     private readonly Dictionary<string, int> queues = new(StringComparer.Ordinal);
 
     /// <summary>
-    /// Where the jobs are. The worker opens its own connections from it: one for heartbeats, one for LISTEN, and a few for claims and
-    /// records. Default: the <see cref="NpgsqlDataSource"/> that is registered in the services.
+    /// Where the jobs are. The worker opens its own connections from it: one for heartbeats, one for LISTEN, one for claims, and a few for
+    /// the rest. Default: the <see cref="NpgsqlDataSource"/> that is registered in the services.
     /// </summary>
     public string? ConnectionString { get; set; }
 

@@ -3,6 +3,9 @@ namespace BackgroundJobs.Outbox;
 /// <summary>The attempt no longer owns its job: its lease ended and another attempt may be running. Nothing of this attempt was written.</summary>
 public sealed class LeaseLostException : OutboxException
 {
+    // What outbox.complete_job raises.
+    internal const string SqlState = "OB001";
+
     /// <summary>An exception without a message, for serialisers.</summary>
     public LeaseLostException()
     {
@@ -22,4 +25,7 @@ public sealed class LeaseLostException : OutboxException
         : base(message, innerException)
     {
     }
+
+    internal static LeaseLostException Of(string job, Exception raised) =>
+        new($"{job}: its lease ended, and another attempt may be running. Roll the transaction back; nothing else is to be done.", raised);
 }

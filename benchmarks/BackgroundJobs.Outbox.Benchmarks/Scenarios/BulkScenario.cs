@@ -24,7 +24,7 @@ internal sealed class BulkScenario : IScenario
             await using var database = await bench.CopyAsync(template);
             await using var source = NpgsqlDataSource.Create(database.ConnectionString);
             var watch = Stopwatch.StartNew();
-            await new JobQueue(source).EnqueueAsync([.. Enumerable.Range(0, jobs).Select(n => NewJob.Create(new Noop(n)))]);
+            await new JobQueue(source).EnqueueAsync(Enumerable.Range(0, jobs).Select(n => NewJob.Create(new Noop(n))));
             var enqueued = jobs / watch.Elapsed.TotalSeconds;
             await Bench.ExecuteAsync(database.ConnectionString, "TRUNCATE outbox.jobs; CHECKPOINT");
             watch.Restart();

@@ -76,6 +76,24 @@ public sealed class CancelTests
     }
 
     [Fact]
+    public async Task A_job_that_is_being_given_back_at_that_moment_is_cancelled_all_the_same()
+    {
+        await using var database = await AdminDatabase.CreateAsync();
+        var id = await database.RunningAsync();
+        await using var rescuer = await database.Scratch.DataSource.OpenConnectionAsync();
+        await using var rescue = await rescuer.BeginTransactionAsync();
+        await using (var update = new NpgsqlCommand(
+            $"UPDATE outbox.jobs SET lease_token = NULL, worker_id = NULL, claimed_at = NULL WHERE id = '{id}'", rescuer, rescue))
+            await update.ExecuteNonQueryAsync();
+
+        var cancel = Task.Run(() => database.Admin.CancelAsync(JobFilter.Everything));
+        await UntilItWaitsAsync(database);
+        await rescue.CommitAsync();
+        Assert.Equal(new CancelledJobs(1, 0), await cancel);
+        Assert.Equal(JobState.Cancelled, await database.StateAsync(id));
+    }
+
+    [Fact]
     public async Task A_handlers_own_open_transaction_is_not_waited_for()
     {
         await using var database = await AdminDatabase.CreateAsync();

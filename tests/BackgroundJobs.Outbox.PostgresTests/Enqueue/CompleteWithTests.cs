@@ -115,6 +115,50 @@ public sealed class CompleteWithTests
         Assert.Equal(complete ? 0 : 1, (await shop.JobsAsync()).Count);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_schema_that_cannot_complete_yet_says_so_and_nothing_of_the_handler_is_written(bool ef)
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop);
+        await shop.Database.ExecuteAsync("drop procedure outbox.complete_job");
+        var error = await Assert.ThrowsAsync<OutboxSchemaException>(async () =>
+        {
+            if (ef)
+            {
+                await using var db = shop.Context();
+                db.Add(new Server { Name = "effect" });
+                context.CompleteWith(db);
+                await db.SaveAsync(sync: false);
+            }
+            else
+            {
+                await using var connection = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+                await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+                await context.CompleteAsync(transaction, TestContext.Current.CancellationToken);
+            }
+        });
+        Assert.Contains("Run the Migrator", error.Message, StringComparison.Ordinal);
+        Assert.Single(await shop.JobsAsync());
+        Assert.Equal(0, await shop.ServersAsync());
+    }
+
+    // The handler's transaction goes on with the settings it had.
+    [Fact]
+    public async Task Completion_in_a_transaction_of_npgsql_leaves_its_settings_alone()
+    {
+        await using var shop = await Shop.OpenAsync();
+        var context = await ClaimAsync(shop);
+        await using var connection = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        await context.CompleteAsync(transaction, TestContext.Current.CancellationToken);
+        await using var settings = new Npgsql.NpgsqlCommand("select string_agg(name, ',') from pg_settings where name like 'enable_%' and setting <> boot_val", connection);
+        Assert.Equal(DBNull.Value, await settings.ExecuteScalarAsync(TestContext.Current.CancellationToken));
+        await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        Assert.Empty(await shop.JobsAsync());
+    }
+
     private static async Task<JobContext> ClaimAsync(Shop shop, HistoryPolicy history = HistoryPolicy.Keep)
     {
         var options = new OutboxOptions().Handle<Told>((_, _, _) => Task.CompletedTask, kind => kind.History = history);

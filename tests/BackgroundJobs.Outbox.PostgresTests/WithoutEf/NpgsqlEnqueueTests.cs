@@ -87,6 +87,39 @@ public sealed class NpgsqlEnqueueTests
         Assert.Contains("older than this version", old.Message, StringComparison.Ordinal);
     }
 
+    [Theory]
+    [InlineData(100)]
+    [InlineData(3000)]
+    public async Task Jobs_are_made_as_they_are_asked_for_once_and_one_that_cannot_be_made_leaves_none(int count)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var made = 0;
+        IEnumerable<NewJob> Jobs(bool broken)
+        {
+            for (var n = 0; n < count; n++)
+            {
+                if (broken && n == count - 1)
+                    throw new InvalidDataException("the last one");
+                made++;
+                yield return NewJob.Create(new NumberJob(n));
+            }
+        }
+
+        await Assert.ThrowsAsync<InvalidDataException>(() => queue.EnqueueAsync(Jobs(broken: true), TestContext.Current.CancellationToken));
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+        made = 0;
+        await queue.EnqueueAsync(Jobs(broken: false), TestContext.Current.CancellationToken);
+        Assert.Equal(count, made);
+        Assert.Equal((long)count, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        await Assert.ThrowsAsync<InvalidDataException>(() => queue.EnqueueAsync(transaction, Jobs(broken: true), TestContext.Current.CancellationToken));
+        await transaction.RollbackAsync(TestContext.Current.CancellationToken);
+        Assert.Equal((long)count, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+    }
+
     [Fact]
     public async Task Many_jobs_are_stored_as_few_are_and_a_duplicate_among_them_leaves_none()
     {

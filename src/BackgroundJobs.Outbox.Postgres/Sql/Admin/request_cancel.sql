@@ -1,10 +1,15 @@
 -- Asks for the cancel of up to @limit jobs that a worker holds; its next beat passes it on to their handlers.
--- Invariants: never waits for a running job's row, which a handler's own transaction may hold for long and is ending it then; but waits for
--- a claim, a short statement, so that a job that is being claimed right now does not slip through.
-WITH running AS MATERIALIZED (
+-- Invariants: a job that is being claimed or given back right now does not slip through, so this waits for such short statements; but only
+-- for @patience (such as 500ms, else it fails), because a handler's own transaction, which is ending its job then, may hold a row for long.
+-- Without patience rows of running jobs that somebody has locked are passed over.
+WITH patience AS MATERIALIZED (
+    SELECT set_config('lock_timeout', coalesce(@patience::text, current_setting('lock_timeout')), true)
+),
+running AS MATERIALIZED (
     SELECT id
     FROM outbox.jobs
-    WHERE lease_token IS NOT NULL
+    WHERE @patience::text IS NULL
+      AND lease_token IS NOT NULL
       AND cancel_requested_at IS NULL
       AND id > @after::uuid
       AND CASE
@@ -26,10 +31,10 @@ WITH running AS MATERIALIZED (
     LIMIT @limit::bigint
     FOR NO KEY UPDATE SKIP LOCKED
 ),
-being_claimed AS MATERIALIZED (
+waited_for AS MATERIALIZED (
     SELECT id
     FROM outbox.jobs
-    WHERE lease_token IS NULL
+    WHERE (@patience::text IS NOT NULL OR lease_token IS NULL)
       AND cancel_requested_at IS NULL
       AND id > @after::uuid
       AND CASE
@@ -55,7 +60,8 @@ left_over AS (
     FROM running
     UNION ALL
     SELECT id
-    FROM being_claimed
+    FROM waited_for
+    CROSS JOIN patience
 )
 UPDATE outbox.jobs AS job
 SET cancel_requested_at = now()

@@ -1,0 +1,222 @@
+using Npgsql;
+using static BackgroundJobs.Outbox.PostgresTests.Interleavings.Situation;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
+
+internal static class Actors
+{
+    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA];
+
+    private static readonly string[] Unfinished = ["scheduled", "waiting", "retrying", "running"];
+
+    private static readonly string[] NotClaimed = ["scheduled", "waiting", "retrying"];
+
+    private static readonly string[] Finished = ["completed", "cancelled", "dead"];
+
+    public static readonly Actor ClaimA = Claim("claim A", A);
+
+    public static readonly Actor ClaimB = Claim("claim B", B);
+
+    public static readonly Actor BeatA = new(
+        "beat A",
+        Begin(s => s.RunAsync("beat_worker", ("worker", A), ("running", 1), ("stuck", 0), ("stopping", false), ("queues", new[] { "default" }))),
+        Commit);
+
+    public static readonly Actor FinishA = Finish("A", Held, HeldToken);
+
+    // In the handler's own transaction; the effect is written before.
+    public static readonly Actor CompleteA = new(
+        "complete A",
+        Begin(s => s.SqlAsync($"INSERT INTO effects (job_id) VALUES ('{Held}')")),
+        async s =>
+        {
+            try
+            {
+                await s.RunAsync("complete_job", ("id", Held), ("lease_token", HeldToken), ("history", (short)0));
+                s.Note(() => s.Situation.Ended(Held));
+            }
+            catch (PostgresException e) when (e.SqlState == LeaseLostException.SqlState)
+            {
+                // Its transaction can only be rolled back, which a commit then does.
+            }
+        },
+        Commit);
+
+    public static readonly Actor CompleteRolledBackA = new("complete A and roll back", CompleteA.Steps[0], CompleteA.Steps[1], s => s.RollbackAsync());
+
+    public static readonly Actor FailA = Give("fail A", failed: true, TimeSpan.Zero);
+
+    // At shutdown: what was not started or not ended goes back, and the worker's row goes when nothing is left.
+    public static readonly Actor ReleaseA = new(
+        "release A",
+        Begin(s => GiveAsync(s, failed: false, null)),
+        async s =>
+        {
+            await s.CommitAsync();
+            await Begin(t => t.RunAsync("unregister_worker", ("worker", A)))(s);
+        },
+        Commit);
+
+    public static readonly Actor SaveCursorA = new(
+        "save cursor A",
+        Begin(s => s.RunAsync("save_cursors", ("ids", new[] { Held }), ("lease_tokens", new[] { HeldToken }), ("cursors", new[] { "7" }))),
+        Commit);
+
+    // A's claim that brought `held` had no answer.
+    public static readonly Actor GiveUpClaimA = new(
+        "give up claim A",
+        Begin(s => s.RunAsync("retire_claims", ("worker", A), ("epoch", 1))),
+        async s =>
+        {
+            await s.CommitAsync();
+            await Begin(async t =>
+            {
+                var released = await t.RunAsync("release_claims", ("worker", A), ("lease_tokens", new[] { HeldToken }));
+                if (released.Count > 0)
+                    t.Note(() => t.Situation.Ended(Held));
+            })(s);
+        },
+        Commit);
+
+    public static readonly Actor Rescue = new(
+        "rescue",
+        Begin(s => s.RunAsync("mark_dead_workers")),
+        async s =>
+        {
+            await s.RunAsync("rescue_jobs", ("max_crashes", 3));
+            await s.RunAsync("forget_dead_workers");
+        },
+        Commit);
+
+    public static readonly Actor Cancel = new(
+        "cancel",
+        Begin(s => s.RunAsync("cancel_waiting_jobs", Filter(NotClaimed, ("reason", "an operator")))),
+        async s =>
+        {
+            await s.CommitAsync();
+            await Begin(t => t.RunAsync("request_cancel", Filter(Unfinished, ("patience", "5s"))))(s);
+            s.Note(s.Situation.Cancelled);
+        },
+        Commit);
+
+    public static readonly Actor FinishCancelled = new("finish cancelled", Begin(s => s.RunAsync("finish_cancelled_jobs")), Commit);
+
+    public static readonly Actor Retry = new("retry", Begin(s => s.RunAsync("retry_finished_jobs", Filter(["dead"], ("ids", new[] { GaveUp })))), Commit);
+
+    public static readonly Actor DeleteFinished = new("delete finished", Begin(s => DeleteAsync(s, "delete_finished_jobs", Finished)), Commit);
+
+    public static readonly Actor DeleteWaiting = new("delete waiting", Begin(s => DeleteAsync(s, "delete_waiting_jobs", NotClaimed)), Commit);
+
+    public static readonly Actor Enqueue = new(
+        "enqueue",
+        Begin(async s =>
+        {
+            await s.RunAsync(
+                "enqueue_jobs",
+                ("ids", new[] { New }),
+                ("kinds", new[] { "a" }),
+                ("args", new[] { "{}" }),
+                ("queues", new[] { "default" }),
+                ("priorities", new short[] { 2 }),
+                ("run_at", new DateTime?[] { null }),
+                ("delays", new long?[] { null }),
+                ("max_attempts", new short[] { 20 }),
+                ("headers", new string?[] { null }),
+                ("traceparents", new string?[] { null }));
+            s.Note(() => s.Situation.Enqueued = true);
+        }),
+        Commit);
+
+    public static readonly Actor EnqueueRolledBack = new("enqueue and roll back", Enqueue.Steps[0], s => s.RollbackAsync());
+
+    // Drops a partition of the history, which waits for everyone who writes to it.
+    public static readonly Actor Maintain = new(
+        "maintain history",
+        Begin(s => s.RunAsync("maintain_history", ("days_ahead", 1), ("retention", TimeSpan.FromDays(14)))),
+        Commit);
+
+    public static readonly IReadOnlyList<Actor> All =
+    [
+        ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
+        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain,
+    ];
+
+    public static Actor Finish(string who, Guid job, Guid token) => new(
+        $"finish {who}",
+        Begin(async s =>
+        {
+            await s.RunAsync("use_key");
+            var lost = await s.RunAsync(
+                "finish_jobs",
+                ("ids", new[] { job }),
+                ("lease_tokens", new[] { token }),
+                ("states", new[] { "completed" }),
+                ("history", new short[] { 0 }),
+                ("errors", new string?[] { null }),
+                ("cursors", new string?[] { null }));
+            if (lost.Count == 0)
+                s.Note(() => s.Situation.Ended(job));
+        }),
+        Commit);
+
+    // Of one worker whose loop has ended before it takes its row away; of one attempt, which does each once; of one job.
+    public static bool CannotMeet(Actor one, Actor other) => (Enqueues(one) && Enqueues(other)) || (OneOf(one) && OneOf(other)) || (one == other && OnlyOnce.Contains(one));
+
+    private static bool Enqueues(Actor actor) => actor == Enqueue || actor == EnqueueRolledBack;
+
+    private static bool OneOf(Actor actor) => actor == ReleaseA || actor == ClaimA || actor == GiveUpClaimA;
+
+    private static Actor Claim(string name, Guid worker) => new(
+        name,
+        Begin(async s =>
+        {
+            await s.RunAsync("use_indexes", ("is_local", true));
+            var jobs = await s.RunAsync(
+                "claim_jobs",
+                ("queue", "default"),
+                ("limit", 10),
+                ("after_run_at", new DateTime[4]),
+                ("after_id", new Guid[4]),
+                ("suspects", false),
+                ("kinds", new[] { "a" }),
+                ("worker", worker),
+                ("epoch", 0),
+                ("lease_token", Guid.NewGuid()));
+            foreach (var job in jobs)
+                s.Note(() => s.Situation.Claimed((Guid)job[0]));
+        }),
+        Commit);
+
+    private static Actor Give(string name, bool failed, TimeSpan? delay) => new(name, Begin(s => GiveAsync(s, failed, delay)), Commit);
+
+    private static async Task GiveAsync(Session s, bool failed, TimeSpan? delay)
+    {
+        await s.RunAsync("use_key");
+        var given = await s.RunAsync(
+            "reschedule_jobs",
+            ("ids", new[] { Held }),
+            ("lease_tokens", new[] { HeldToken }),
+            ("delays", new[] { (long?)delay?.TotalMicroseconds }),
+            ("failed", new[] { (short)(failed ? 1 : 0) }),
+            ("errors", new string?[] { null }),
+            ("cursors", new string?[] { null }));
+        if (given.Count > 0)
+            s.Note(() => s.Situation.Ended(Held));
+    }
+
+    private static async Task DeleteAsync(Session s, string file, string[] states)
+    {
+        foreach (var row in await s.RunAsync(file, Filter(states)))
+            s.Note(() => s.Situation.Deleted.Add((Guid)row[0]));
+    }
+
+    private static (string, object)[] Filter(string[] states, params (string, object)[] more) => [("states", states), ("after", Guid.Empty), ("limit", 100L), .. more];
+
+    private static Func<Session, Task> Begin(Func<Session, Task> first) => async session =>
+    {
+        await session.BeginAsync();
+        await first(session);
+    };
+
+    private static Task Commit(Session session) => session.CommitAsync();
+}

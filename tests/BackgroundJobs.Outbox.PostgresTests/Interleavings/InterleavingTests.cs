@@ -1,0 +1,89 @@
+using BackgroundJobs.Outbox.PostgresTests.Support;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
+
+// The library's own SQL in every order that two sessions can bring about, and of three of which one rescues. Most faults of job queues were
+// orders of two or three short transactions; here they are enumerated. OUTBOX_INTERLEAVINGS=all takes every triple with a rescue, which takes
+// an hour or so; otherwise those of the actors that most often meet one.
+public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutputHelper output) : IClassFixture<InterleavingTests.Stage>
+{
+    private static readonly Actor[] OfTheHeldJob = [Actors.ClaimB, Actors.BeatA, Actors.CompleteA, Actors.FailA];
+
+    public static TheoryData<string> Everyone => [.. Actors.All.Select(actor => actor.Name)];
+
+    public static TheoryData<string> Partners => [.. TriplesOf().Select(each => each.Name)];
+
+    [Theory]
+    [MemberData(nameof(Everyone))]
+    public async Task Two_at_a_time_keep_every_promise_in_every_order(string name)
+    {
+        var one = Find(name);
+        var orders = 0;
+        foreach (var other in Actors.All.Skip(IndexOf(one)).Where(each => !Actors.CannotMeet(one, each)))
+        {
+            await using var interleaving = await Interleaving.OfAsync(stage.Database, [one, other]);
+            orders += await interleaving.AllAsync();
+        }
+
+        output.WriteLine($"{orders} orders");
+        Assert.True(orders > 0 || one == Actors.All[^1]);
+    }
+
+    [Theory]
+    [MemberData(nameof(Partners))]
+    public async Task Three_at_a_time_of_which_one_rescues_keep_every_promise_in_every_order(string name)
+    {
+        var one = Find(name);
+        var orders = 0;
+        foreach (var other in TriplesOf().SkipWhile(each => each != one).Where(each => !Actors.CannotMeet(one, each)))
+        {
+            await using var interleaving = await Interleaving.OfAsync(stage.Database, [Actors.Rescue, one, other]);
+            orders += await interleaving.AllAsync();
+        }
+
+        output.WriteLine($"{orders} orders");
+    }
+
+    // Orders that once failed, and one to show how it is written.
+    [Theory]
+    [InlineData("complete A, rescue", "0 1 0 1 0 1")]
+    [InlineData("rescue, cancel", "0 0 1 1 0 1")]
+    [InlineData("give up claim A, cancel", "0 0 1 1 0 1")]
+    public async Task An_order_that_failed_once_is_kept(string actors, string order)
+    {
+        await using var interleaving = await Interleaving.OfAsync(stage.Database, [.. actors.Split(", ").Select(Find)]);
+        await interleaving.OneAsync([.. order.Split(' ').Select(int.Parse)]);
+    }
+
+    [Fact]
+    public void Every_order_is_taken_once()
+    {
+        Actor[] actors = [new("one", Nothing, Nothing), new("two", Nothing, Nothing, Nothing), new("three", Nothing)];
+        var orders = Orders.Of(actors).Select(order => string.Join(' ', order)).ToList();
+        Assert.Equal(60, orders.Distinct().Count());
+        Assert.Equal(60, orders.Count);
+        Assert.All(orders, order => Assert.Equal("0 0 1 1 1 2", string.Join(' ', order.Split(' ').Order())));
+
+        static Task Nothing(Session session) => Task.CompletedTask;
+    }
+
+    private static IEnumerable<Actor> TriplesOf() =>
+        Environment.GetEnvironmentVariable("OUTBOX_INTERLEAVINGS") == "all" ? Actors.All : OfTheHeldJob;
+
+    private static Actor Find(string name) => Actors.All.Single(actor => actor.Name == name);
+
+    private static int IndexOf(Actor actor) => Actors.All.TakeWhile(each => each != actor).Count();
+
+    public sealed class Stage : IAsyncLifetime
+    {
+        internal ScratchDatabase Database { get; private set; } = null!;
+
+        public async ValueTask InitializeAsync()
+        {
+            Database = await ScratchDatabase.MigratedAsync();
+            await Database.ExecuteAsync("SELECT outbox.maintain_history(1, interval '14 days'); CREATE TABLE effects (job_id uuid NOT NULL)");
+        }
+
+        public ValueTask DisposeAsync() => Database.DisposeAsync();
+    }
+}

@@ -1,0 +1,141 @@
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
+
+// Where every order begins, what the actors learned on the way, and what must be true at the end.
+//   worker A, whose lease has ended though nobody has noticed, holds job `held` at its first attempt;
+//   worker B is well; job `waits` is due; job `gave_up` is in the history.
+internal sealed class Situation(NpgsqlConnection connection)
+{
+    public static readonly Guid A = new("aaaaaaaa-0000-4000-8000-000000000000");
+    public static readonly Guid B = new("bbbbbbbb-0000-4000-8000-000000000000");
+    public static readonly Guid Held = new("00000000-0000-7000-8000-000000000001");
+    public static readonly Guid Waits = new("00000000-0000-7000-8000-000000000002");
+    public static readonly Guid GaveUp = new("00000000-0000-7000-8000-000000000003");
+    public static readonly Guid New = new("00000000-0000-7000-8000-000000000004");
+    public static readonly Guid HeldToken = new("a0000000-0000-4000-8000-000000000001");
+
+    private const string Reset = """
+        DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM effects;
+        INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
+        VALUES ('aaaaaaaa-0000-4000-8000-000000000000', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
+               ('bbbbbbbb-0000-4000-8000-000000000000', 'b', 'h', 1, '1', interval '1 day', '{}', '{a}', now());
+        INSERT INTO outbox.jobs (id, kind, args, attempt, lease_token, worker_id, claimed_at, run_at)
+        VALUES ('00000000-0000-7000-8000-000000000001', 'a', '{}', 1, 'a0000000-0000-4000-8000-000000000001', 'aaaaaaaa-0000-4000-8000-000000000000', now(), now() - interval '1 s'),
+               ('00000000-0000-7000-8000-000000000002', 'a', '{}', 0, NULL, NULL, NULL, now() - interval '1 s');
+        INSERT INTO outbox.job_history (id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, args)
+        VALUES ('00000000-0000-7000-8000-000000000003', now(), now(), now(), 1, 2, 20, 1, 0, 'dead', 'default', 'a', '{}');
+        """;
+
+    private const string OldHistory = "CREATE TABLE IF NOT EXISTS outbox.job_history_20200101 PARTITION OF outbox.job_history FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')";
+
+    private readonly List<Guid> ended = [];
+    private readonly List<Guid> claimed = [];
+    private readonly Dictionary<Guid, int> lastAttempts = [];
+
+    // An attempt was ended by someone who was told that he had ended it.
+    public void Ended(Guid job) => ended.Add(job);
+
+    public void Claimed(Guid job) => claimed.Add(job);
+
+    // From here on nobody begins another attempt of what was there.
+    public void Cancelled()
+    {
+        foreach (var job in new[] { Held, Waits })
+            lastAttempts[job] = Attempts(job);
+    }
+
+    // Taken away on an operator's wish: it need not be anywhere.
+    public HashSet<Guid> Deleted { get; } = [];
+
+    public bool Enqueued { get; set; }
+
+    public Mutant? Mutant { get; init; }
+
+    public async Task ResetAsync(bool withOldHistory)
+    {
+        ended.Clear();
+        claimed.Clear();
+        lastAttempts.Clear();
+        Deleted.Clear();
+        Enqueued = false;
+        await using var command = new NpgsqlCommand(withOldHistory ? Reset + OldHistory : Reset, connection);
+        await command.ExecuteNonQueryAsync();
+    }
+
+    // Closing: a session for what goes on by itself when the actors have gone.
+    public async Task CheckAsync(Session closing)
+    {
+        await EmptyAsync(
+            "I1: a job is in both tables, or twice in one",
+            "SELECT id FROM (SELECT id FROM outbox.jobs UNION ALL SELECT id FROM outbox.job_history) AS every GROUP BY id HAVING count(*) > 1");
+        await EmptyAsync(
+            "I9: a job is held for a worker that is gone",
+            "SELECT id FROM outbox.jobs WHERE lease_token IS NOT NULL AND NOT EXISTS (SELECT FROM outbox.workers AS worker WHERE worker.id = worker_id)");
+        await FinishAsync(closing);
+        await EmptyAsync("I9: a job is left over that nobody will end", "SELECT concat_ws(' ', id, attempt, worker_id, cancel_requested_at) FROM outbox.jobs");
+        await EmptyAsync("I9: a dead worker is never forgotten", "SELECT id FROM outbox.workers WHERE dead_at IS NOT NULL");
+
+        var ends = (await TextsAsync("SELECT concat_ws(' ', id, state, attempt, crashes) FROM outbox.job_history"))
+            .ConvertAll(each => each.Split(' '))
+            .ToDictionary(each => Guid.Parse(each[0]), each => (State: each[1], Attempt: int.Parse(each[2], null), Crashes: int.Parse(each[3], null)));
+        foreach (var job in new[] { Held, Waits, GaveUp, New })
+        {
+            if (!ends.TryGetValue(job, out var end))
+            {
+                Assert.True(Deleted.Contains(job) || (job == New && !Enqueued), $"I1: job {job} is lost");
+                continue;
+            }
+
+            Assert.True(job != New || Enqueued, "I2: a job exists whose transaction was rolled back");
+            Assert.True(end.Attempt == Attempts(job), $"I10: job {job} counts {end.Attempt} attempts, and there were {Attempts(job)}");
+            Assert.True(!lastAttempts.TryGetValue(job, out var last) || end.Attempt <= last, $"I10: job {job} was cancelled at attempt {last}, and began another");
+            var endings = ended.Count(each => each == job) + end.Crashes + (job == GaveUp ? 1 : 0);
+            Assert.True(endings == end.Attempt, $"I4: of {end.Attempt} attempts of job {job}, {endings} were ended: two thought they had ended the same, or none did");
+        }
+
+        await EmptyAsync(
+            "I3: an effect without its completion, or twice",
+            """
+            SELECT job_id FROM effects
+            GROUP BY job_id
+            HAVING count(*) > 1 OR NOT EXISTS (SELECT FROM outbox.job_history WHERE id = job_id AND state = 'completed' AND attempt = 1)
+            """,
+            except: Deleted.Contains(Held));
+    }
+
+    public async Task<List<string>> TextsAsync(string sql)
+    {
+        await using var command = new NpgsqlCommand(sql, connection);
+        await using var reader = await command.ExecuteReaderAsync();
+        List<string> texts = [];
+        while (await reader.ReadAsync())
+            texts.Add(reader.GetValue(0).ToString()!);
+        return texts;
+    }
+
+    private int Attempts(Guid job) => claimed.Count(each => each == job) + (job == Held || job == GaveUp ? 1 : 0);
+
+    // What goes on by itself: dead workers are noticed, asked cancels are carried out, B runs what is due and ends all it holds.
+    private static async Task FinishAsync(Session session)
+    {
+        await session.SqlAsync("UPDATE outbox.workers SET heartbeat_at = now() - interval '1 hour' WHERE id = 'aaaaaaaa-0000-4000-8000-000000000000'");
+        foreach (var actor in new[] { Actors.Rescue, Actors.FinishCancelled, Actors.ClaimB })
+            await RunAsync(actor);
+        var held = await session.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE worker_id = 'bbbbbbbb-0000-4000-8000-000000000000'");
+        foreach (var row in held)
+            await RunAsync(Actors.Finish("B", (Guid)row[0], (Guid)row[1]));
+
+        async Task RunAsync(Actor actor)
+        {
+            foreach (var step in actor.Steps)
+                await step(session);
+        }
+    }
+
+    private async Task EmptyAsync(string otherwise, string sql, bool except = false)
+    {
+        var found = except ? [] : await TextsAsync(sql);
+        Assert.True(found.Count == 0, $"{otherwise}: {string.Join("; ", found)}");
+    }
+}
