@@ -14,6 +14,8 @@ internal sealed class MaintenanceLoop(
 
     private static readonly TimeSpan HistoryInterval = TimeSpan.FromHours(1);
 
+    private static readonly TimeSpan CursorInterval = TimeSpan.FromSeconds(1);
+
     private readonly WakeSignal wake = new();
     private volatile bool someoneDied;
     private volatile bool cancelledWaits;
@@ -23,17 +25,22 @@ internal sealed class MaintenanceLoop(
     {
         someoneDied |= beat.SomeoneDied;
         cancelledWaits |= beat.CancelledWaits;
-        if (someoneDied || cancelledWaits)
+        if (someoneDied || cancelledWaits || running.Count > 0)
             wake.Set();
     }
 
+    // Sleeps as long as nothing runs: every timer of an idle process costs its machine more than the work it is for.
     public async Task RunAsync(CancellationToken stopping)
     {
+        using var onStop = stopping.Register(wake.Set);
         while (!stopping.IsCancellationRequested)
         {
+            var again = CursorInterval;
             try
             {
                 await RunOnceAsync(stopping).ConfigureAwait(false);
+                if (running.Count == 0)
+                    again = TimeSpan.FromSeconds((double)(historyAt - time.GetTimestamp()) / time.TimestampFrequency);
             }
             catch (OperationCanceledException) when (stopping.IsCancellationRequested)
             {
@@ -46,11 +53,11 @@ internal sealed class MaintenanceLoop(
                 logger.MaintenanceFailed(e);
             }
 
-            await wake.WaitAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
+            await wake.WaitAsync(again).ConfigureAwait(false);
         }
     }
 
-    // Cursors of running jobs; once a second, and only what is new.
+    // Cursors of running jobs; once a second while any runs, and only what is new. A heartbeat notices that the first one runs.
     public async Task SaveCursorsAsync()
     {
         var cursors = running.NewCursors();

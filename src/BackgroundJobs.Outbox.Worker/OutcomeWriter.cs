@@ -67,13 +67,14 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
     // Runs until Complete was called and everything is written, or until it is cancelled.
     public async Task RunAsync(CancellationToken cancellationToken)
     {
+        using var onCancel = cancellationToken.Register(added.Set);
         while (!cancellationToken.IsCancellationRequested)
         {
             if (Pending == 0)
             {
                 if (completed)
                     return;
-                await added.WaitAsync(TimeSpan.FromSeconds(1)).ConfigureAwait(false);
+                await added.WaitAsync().ConfigureAwait(false);
             }
 
             while (toFinish.Count < MaxBatch && finished.TryDequeue(out var job))

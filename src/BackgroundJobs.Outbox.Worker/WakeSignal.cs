@@ -12,6 +12,12 @@ internal sealed class WakeSignal : IDisposable
             signal.Release();
     }
 
+    public async Task WaitAsync()
+    {
+        await signal.WaitAsync().ConfigureAwait(false);
+        Volatile.Write(ref isSet, 0);
+    }
+
     public async Task WaitAsync(TimeSpan atMost)
     {
         if (await signal.WaitAsync(atMost > TimeSpan.Zero ? atMost : TimeSpan.Zero).ConfigureAwait(false))

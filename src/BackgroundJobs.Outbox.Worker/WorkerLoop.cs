@@ -22,12 +22,17 @@ internal sealed class WorkerLoop(
     // Ends that wait to be recorded while the database is slow; above it nothing more is claimed.
     private const int MaxPending = 20_000;
 
+    private static readonly TimeSpan SecondLook = TimeSpan.FromMilliseconds(20);
+
     private readonly WakeSignal wake = new();
     private readonly Lock gate = new();
     private readonly Dictionary<string, DateTime> hints = new(StringComparer.Ordinal);
     private HashSet<string> suspects = new(StringComparer.Ordinal);
     private (DateTime Database, long Local) clock;
     private DateTime? nextDue;
+
+    // Looked for at its time by our estimate of the database's clock, which may be early: looked for once more a little later.
+    private DateTime? lookedFor;
     private long pollAt;
     private TimeSpan backOff;
 
@@ -183,13 +188,21 @@ internal sealed class WorkerLoop(
             if (nextDue is { } due && IsDue(due))
             {
                 nextDue = null;
+                lookedFor = due;
                 foreach (var each in queues)
                     each.Hint(due);
+            }
+            else if (lookedFor is { } before && IsDue(before + SecondLook))
+            {
+                lookedFor = null;
+                foreach (var each in queues)
+                    each.Hint(before);
             }
         }
     }
 
-    // By the database's clock as the last heartbeat told it, carried on by ours. A little early is no harm: the claim asks the database.
+    // By the database's clock as the last heartbeat told it, carried on by ours. A little early is no harm: the claim asks the database, and
+    // there is a second look.
     private bool IsDue(DateTime runAt) => clock.Local == 0 || runAt <= clock.Database + time.GetElapsedTime(clock.Local) + TimeSpan.FromMilliseconds(1);
 
     private TimeSpan UntilNextReason()
@@ -197,8 +210,11 @@ internal sealed class WorkerLoop(
         var wait = TimeSpan.FromSeconds((double)(Volatile.Read(ref pollAt) - time.GetTimestamp()) / time.TimestampFrequency);
         lock (gate)
         {
-            if (nextDue is { } due && clock.Local != 0 && due - clock.Database - time.GetElapsedTime(clock.Local) is var until && until < wait)
-                wait = until < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : until;
+            foreach (var moment in new[] { nextDue, lookedFor + SecondLook })
+            {
+                if (moment is { } due && clock.Local != 0 && due - clock.Database - time.GetElapsedTime(clock.Local) is var until && until < wait)
+                    wait = until < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : until;
+            }
         }
 
         return wait;

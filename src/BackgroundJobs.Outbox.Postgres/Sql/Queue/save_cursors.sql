@@ -1,4 +1,4 @@
--- Keeps the cursors of running jobs, so that a crash costs at most about a second of their work.
+-- Keeps the cursors of running jobs, so that a crash costs at most a second or two of their work.
 -- Invariant: fenced, and the rows are found by their keys alone (use_key.sql).
 UPDATE outbox.jobs AS job
 SET saved_cursor = running.saved_cursor::jsonb
