@@ -49,6 +49,7 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
     [InlineData("complete A, rescue", "0 1 0 1 0 1")]
     [InlineData("rescue, cancel", "0 0 1 1 0 1")]
     [InlineData("give up claim A, cancel", "0 0 1 1 0 1")]
+    [InlineData("claim A, cancel", "0 1 1 0 1")]
     public async Task An_order_that_failed_once_is_kept(string actors, string order)
     {
         await using var interleaving = await Interleaving.OfAsync(stage.Database, [.. actors.Split(", ").Select(Find)]);
