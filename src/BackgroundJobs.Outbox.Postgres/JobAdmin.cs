@@ -83,7 +83,10 @@ public sealed partial class JobAdmin
         return done.Ended + done.Asked > 0;
     }
 
-    /// <summary>Stops jobs: at once those that wait, through their handlers' tokens those that run. They can be retried.</summary>
+    /// <summary>
+    /// Stops jobs: at once those that wait, through their handlers' tokens those that run. They can be retried. Waits half a second for a job
+    /// that somebody has locked; one that is locked for longer is being ended by its handler's own transaction, and is passed over.
+    /// </summary>
     /// <param name="filter">Which jobs.</param>
     /// <param name="reason">Why; kept with the jobs that waited. Default: that an operator did it.</param>
     /// <param name="cancellationToken">Stops between batches, or cancels the running one.</param>

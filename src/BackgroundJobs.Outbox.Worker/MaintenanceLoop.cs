@@ -29,7 +29,7 @@ internal sealed class MaintenanceLoop(
             wake.Set();
     }
 
-    // Sleeps as long as nothing runs: every timer of an idle process costs its machine more than the work it is for.
+    // Sleeps as long as nothing runs, until somebody wakes it or the history is due.
     public async Task RunAsync(CancellationToken stopping)
     {
         using var onStop = stopping.Register(wake.Set);

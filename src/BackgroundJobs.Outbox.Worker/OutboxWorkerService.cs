@@ -121,9 +121,10 @@ internal sealed class OutboxWorkerService(
 
         // Behind a pooler a session is not ours, and an application's data source is for everything.
         var indexed = !pooler && options.ConnectionString is not null;
-        var claims = indexed ? Own(new(options.ConnectionString) { KeepAlive = 30 }, queue) : connections;
+        var claims = indexed ? Connections(options.ConnectionString, queue) : connections;
         started = WorkerParts.Start(
-            queue, connections, claims, HeartbeatConnections(indexed ? queue : null), indexed, direct, registration, options, outbox, scopes, prepare: !pooler, logger, parts, stopping.Token);
+            queue, connections, claims, HeartbeatConnections(indexed ? queue : null), indexed, direct, registration, options, outbox, scopes,
+            prepare: !pooler, logger, parts, stopping.Token);
         logger.Started(
             name,
             string.Join(", ", options.Queues.Select(each => $"{each.Key} ({each.Value})")),
@@ -156,12 +157,12 @@ internal sealed class OutboxWorkerService(
     }
 
     // The application's own data source is used as it is; from a connection string we make ours, with what a worker needs.
-    private NpgsqlDataSource Connections(string? connectionString)
+    private NpgsqlDataSource Connections(string? connectionString, JobQueue? indexed = null)
     {
         if (connectionString is null)
             return registered ?? throw new OutboxException(
                 "The worker cannot start: it knows no database. Set ConnectionString in AddOutboxWorker, or register an NpgsqlDataSource.");
-        return Own(new NpgsqlConnectionStringBuilder(connectionString) { KeepAlive = 30, ConnectionIdleLifetime = 30 });
+        return Own(new NpgsqlConnectionStringBuilder(connectionString) { KeepAlive = 30, ConnectionIdleLifetime = 30 }, indexed);
     }
 
     // Short time limits: a heartbeat that hangs must fail while there is time for another one, and while handlers can still be cancelled.

@@ -22,6 +22,7 @@ internal sealed class WorkerLoop(
     // Ends that wait to be recorded while the database is slow; above it nothing more is claimed.
     private const int MaxPending = 20_000;
 
+    // For an estimate that was early, by the answer's way or by what the clocks drift between two heartbeats.
     private static readonly TimeSpan SecondLook = TimeSpan.FromMilliseconds(20);
 
     private readonly WakeSignal wake = new();

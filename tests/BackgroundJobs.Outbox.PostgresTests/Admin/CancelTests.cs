@@ -94,7 +94,7 @@ public sealed class CancelTests
     }
 
     [Fact]
-    public async Task A_handlers_own_open_transaction_is_not_waited_for()
+    public async Task A_handlers_own_open_transaction_is_not_waited_for_long()
     {
         await using var database = await AdminDatabase.CreateAsync();
         var ending = await database.RunningAsync();

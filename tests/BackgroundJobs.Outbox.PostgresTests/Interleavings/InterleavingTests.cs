@@ -4,14 +4,14 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 // The library's own SQL in every order that two sessions can bring about, and of three of which one rescues. Most faults of job queues were
 // orders of two or three short transactions; here they are enumerated. OUTBOX_INTERLEAVINGS=all takes every triple with a rescue, which takes
-// an hour or so; otherwise those of the actors that most often meet one.
+// long; otherwise those of four actors that are at work when a worker dies.
 public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutputHelper output) : IClassFixture<InterleavingTests.Stage>
 {
     private static readonly Actor[] OfTheHeldJob = [Actors.ClaimB, Actors.BeatA, Actors.CompleteA, Actors.FailA];
 
     public static TheoryData<string> Everyone => [.. Actors.All.Select(actor => actor.Name)];
 
-    public static TheoryData<string> Partners => [.. TriplesOf().Select(each => each.Name)];
+    public static TheoryData<string> Partners => [.. TriplesOf().Where(each => ThirdsOf(each).Any()).Select(each => each.Name)];
 
     [Theory]
     [MemberData(nameof(Everyone))]
@@ -26,7 +26,7 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
         }
 
         output.WriteLine($"{orders} orders");
-        Assert.True(orders > 0 || one == Actors.All[^1]);
+        Assert.True(orders > 0);
     }
 
     [Theory]
@@ -35,13 +35,14 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
     {
         var one = Find(name);
         var orders = 0;
-        foreach (var other in TriplesOf().SkipWhile(each => each != one).Where(each => !Actors.CannotMeet(one, each)))
+        foreach (var other in ThirdsOf(one))
         {
             await using var interleaving = await Interleaving.OfAsync(stage.Database, [Actors.Rescue, one, other]);
             orders += await interleaving.AllAsync();
         }
 
         output.WriteLine($"{orders} orders");
+        Assert.True(orders > 0);
     }
 
     // Orders that once failed, and one to show how it is written.
@@ -70,6 +71,8 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
 
     private static IEnumerable<Actor> TriplesOf() =>
         Environment.GetEnvironmentVariable("OUTBOX_INTERLEAVINGS") == "all" ? Actors.All : OfTheHeldJob;
+
+    private static IEnumerable<Actor> ThirdsOf(Actor one) => TriplesOf().SkipWhile(each => each != one).Where(each => !Actors.CannotMeet(one, each));
 
     private static Actor Find(string name) => Actors.All.Single(actor => actor.Name == name);
 

@@ -76,9 +76,9 @@ internal sealed class Situation(NpgsqlConnection connection)
         await EmptyAsync("I9: a job is left over that nobody will end", "SELECT concat_ws(' ', id, attempt, worker_id, cancel_requested_at) FROM outbox.jobs");
         await EmptyAsync("I9: a dead worker is never forgotten", "SELECT id FROM outbox.workers WHERE dead_at IS NOT NULL");
 
-        var ends = (await TextsAsync("SELECT concat_ws(' ', id, state, attempt, crashes) FROM outbox.job_history"))
+        var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes) FROM outbox.job_history"))
             .ConvertAll(each => each.Split(' '))
-            .ToDictionary(each => Guid.Parse(each[0]), each => (State: each[1], Attempt: int.Parse(each[2], null), Crashes: int.Parse(each[3], null)));
+            .ToDictionary(each => Guid.Parse(each[0]), each => (Attempt: int.Parse(each[1], null), Crashes: int.Parse(each[2], null)));
         foreach (var job in new[] { Held, Waits, GaveUp, New })
         {
             if (!ends.TryGetValue(job, out var end))
@@ -104,7 +104,7 @@ internal sealed class Situation(NpgsqlConnection connection)
             except: Deleted.Contains(Held));
     }
 
-    public async Task<List<string>> TextsAsync(string sql)
+    private async Task<List<string>> TextsAsync(string sql)
     {
         await using var command = new NpgsqlCommand(sql, connection);
         await using var reader = await command.ExecuteReaderAsync();

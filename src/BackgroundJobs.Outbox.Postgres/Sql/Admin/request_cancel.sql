@@ -1,7 +1,7 @@
 -- Asks for the cancel of up to @limit jobs that a worker holds; its next beat passes it on to their handlers.
 -- Invariants: a job that is being claimed or given back right now does not slip through, so this waits for such short statements; but only
 -- for @patience (such as 500ms, else it fails), because a handler's own transaction, which is ending its job then, may hold a row for long.
--- An array and no join: joined, a row whose claim was waited for was at times left out when it was looked at again (1 in some hundred orders).
+-- An array and no join: joined, a row whose claim was waited for was at times left out when it was looked at again (seen, not explained).
 -- Without patience rows of running jobs that somebody has locked are passed over.
 WITH patience AS MATERIALIZED (
     SELECT set_config('lock_timeout', coalesce(@patience::text, current_setting('lock_timeout')), true)
