@@ -10,7 +10,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.HowToFail;
 public sealed class DebuggingTests
 {
     private const int JobsPerRound = 250_000;
-    private const int Rounds = 4;
+    private const int Rounds = 3;
 
     [Fact]
     public async Task Naive_a_look_that_locks_stops_the_workers()
@@ -28,7 +28,36 @@ public sealed class DebuggingTests
     }
 
     [Fact]
-    public async Task Ours_every_inspection_query_at_once_under_load_takes_less_than_a_twentieth_of_the_throughput()
+    public async Task Ours_every_inspection_query_left_open_in_a_debugger_stops_nobody()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        List<NpgsqlConnection> looks = [];
+        try
+        {
+            foreach (var file in Directory.GetFiles(Repository.PathOf("queries"), "*.sql"))
+            {
+                looks.Add(await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken));
+                var text = await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken);
+                await using var look = new NpgsqlCommand(text[..text.LastIndexOf("COMMIT", StringComparison.Ordinal)], looks[^1]);
+                await look.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+            }
+
+            var locks = await database.ScalarAsync<string>("SELECT string_agg(DISTINCT mode, ',') FROM pg_locks WHERE locktype = 'relation' AND pid <> pg_backend_pid() AND pid IN (SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction')");
+            Assert.Equal("AccessShareLock", locks);
+            await worker.Queue.EnqueueAsync([.. Enumerable.Range(1, 1_000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+            await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'") == 1_000, "all are done");
+        }
+        finally
+        {
+            foreach (var look in looks)
+                await look.DisposeAsync();
+        }
+    }
+
+    // What the workers lose by it is a ratio of two noisy rates: the benchmark's, not a test's. What the looks use is read off here.
+    [Fact]
+    public async Task Ours_every_inspection_query_at_once_under_load_takes_less_than_a_twentieth_of_the_machine()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
         await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
@@ -37,41 +66,31 @@ public sealed class DebuggingTests
         await using var eyes = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(database.ConnectionString) { MaxPoolSize = 1 }.ConnectionString);
         await using var whoami = eyes.CreateCommand("SELECT pg_backend_pid()");
         var session = (int)(await whoami.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
-        await DrainAsync(database, worker.Queue, eyes);
+        var file = $"/proc/{session}/stat";
+        Assert.SkipUnless(File.Exists(file) && (await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken)).Contains("(postgres)", StringComparison.Ordinal), "The server's processes cannot be seen from here.");
 
-        // Rounds in turn, so that what else this machine does falls on both.
-        List<double> ratios = [];
-        var (looks, seconds, used) = (0, 0.0, ProcessorSeconds(session));
-        for (var round = 0; round < Rounds; round++)
+        // The first round makes the history that the others look at.
+        var (looks, seconds, used) = (0, 0.0, 0.0);
+        for (var round = 0; round <= Rounds; round++)
         {
-            var lookFirst = round % 2 == 1;
-            var first = await DrainAsync(database, worker.Queue, lookFirst ? eyes : null);
-            var second = await DrainAsync(database, worker.Queue, lookFirst ? null : eyes);
-            var (plain, looked) = lookFirst ? (second, first) : (first, second);
-            Assert.True(looked.Looks > 0, "Nobody looked while the round was measured.");
-            looks += looked.Looks;
-            seconds += looked.Seconds;
-            ratios.Add(plain.Seconds / looked.Seconds);
+            var before = ProcessorSeconds(file);
+            var measured = await DrainAsync(database, worker.Queue, eyes);
+            if (round == 0)
+                continue;
+            used += ProcessorSeconds(file) - before;
+            seconds += measured.Seconds;
+            looks += measured.Looks;
         }
 
-        // How much of the machine the looks took, which no noise changes; and that the throughput does not say otherwise: what this many
-        // rounds of this spread can tell apart from 0.95 is below it only if looking costs more.
-        used = ProcessorSeconds(session) - used;
         var share = used / (seconds * Environment.ProcessorCount);
-        var mean = ratios.Average();
-        var error = Math.Sqrt(ratios.Sum(each => (each - mean) * (each - mean)) / (Rounds - 1) / Rounds);
-        TestContext.Current.TestOutputHelper?.WriteLine(
-            $"{looks} looks in {seconds:F1} s took {share:P1} of the machine; throughput while looking: {mean:F3} +- {error:F3} of the one without ({string.Join(", ", ratios.Select(r => $"{r:F2}"))}).");
-        Assert.InRange(share, 0, 0.05);
-        Assert.InRange(mean + (2 * error), 0.95, double.MaxValue);
+        TestContext.Current.TestOutputHelper?.WriteLine($"{looks} looks in {seconds:F1} s took {share:P1} of the machine.");
+        Assert.InRange(looks, Rounds, int.MaxValue);
+        Assert.InRange(share, 0.0001, 0.05);
     }
 
-    // Of one server process; NaN-free zero where the system does not tell (not Linux, or a server elsewhere): the throughput then speaks alone.
-    private static double ProcessorSeconds(int processId)
+    // Of one server process.
+    private static double ProcessorSeconds(string file)
     {
-        var file = $"/proc/{processId}/stat";
-        if (!File.Exists(file))
-            return 0;
         var text = File.ReadAllText(file);
         var fields = text[(text.LastIndexOf(')') + 2)..].Split(' ');
         const double TicksPerSecond = 100;
@@ -79,14 +98,14 @@ public sealed class DebuggingTests
     }
 
     // Seconds of one round, and how often somebody looked in it.
-    private static async Task<(double Seconds, int Looks)> DrainAsync(ScratchDatabase database, JobQueue queue, NpgsqlDataSource? eyes)
+    private static async Task<(double Seconds, int Looks)> DrainAsync(ScratchDatabase database, JobQueue queue, NpgsqlDataSource eyes)
     {
         await queue.EnqueueAsync([.. Enumerable.Range(1, JobsPerRound).Select(n => NewJob.Create(new NumberJob(n), new() { Delay = TimeSpan.FromSeconds(4) }))]);
         await database.ExecuteAsync("ANALYZE outbox.jobs");
         await Eventually.TrueAsync(async () => await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM outbox.jobs WHERE run_at <= now())"), "they are due");
         using var ended = new CancellationTokenSource();
         var watch = Stopwatch.StartNew();
-        var looking = eyes is null ? Task.FromResult(0) : LookAsync(eyes, ended.Token);
+        var looking = LookAsync(eyes, ended.Token);
         await Eventually.TrueAsync(async () => !await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM outbox.jobs)"), "all are done", 60);
         var seconds = watch.Elapsed.TotalSeconds;
         await ended.CancelAsync();
