@@ -101,7 +101,15 @@ internal static class Actors
 
     public static readonly Actor FinishCancelled = new("finish cancelled", Begin(s => s.RunAsync("finish_cancelled_jobs")), Commit);
 
-    public static readonly Actor Retry = new("retry", Begin(s => s.RunAsync("retry_finished_jobs", Filter(["dead"], ("ids", new[] { GaveUp })))), Commit);
+    public static readonly Actor Retry = new(
+        "retry",
+        Begin(s => s.RunAsync("retry_finished_jobs", Filter(["dead"], ("ids", new[] { GaveUp })))),
+        async s =>
+        {
+            await s.CommitAsync();
+            await Begin(t => t.RunAsync("retry_waiting_jobs", Filter(["retrying"])))(s);
+        },
+        Commit);
 
     public static readonly Actor DeleteFinished = new("delete finished", Begin(s => DeleteAsync(s, "delete_finished_jobs", Finished)), Commit);
 

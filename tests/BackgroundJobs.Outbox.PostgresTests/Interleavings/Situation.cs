@@ -4,7 +4,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 // Where every order begins, what the actors learned on the way, and what must be true at the end.
 //   worker A, whose lease has ended though nobody has noticed, holds job `held` at its first attempt;
-//   worker B is well; job `waits` is due; job `gave_up` is in the history.
+//   worker B is well; job `waits` is due; job `retries` has failed once and waits an hour; job `gave_up` is in the history.
 internal sealed class Situation(NpgsqlConnection connection)
 {
     public static readonly Guid A = new("aaaaaaaa-0000-4000-8000-000000000000");
@@ -13,6 +13,7 @@ internal sealed class Situation(NpgsqlConnection connection)
     public static readonly Guid Waits = new("00000000-0000-7000-8000-000000000002");
     public static readonly Guid GaveUp = new("00000000-0000-7000-8000-000000000003");
     public static readonly Guid New = new("00000000-0000-7000-8000-000000000004");
+    public static readonly Guid Retries = new("00000000-0000-7000-8000-000000000005");
     public static readonly Guid HeldToken = new("a0000000-0000-4000-8000-000000000001");
 
     private const string Reset = """
@@ -23,6 +24,8 @@ internal sealed class Situation(NpgsqlConnection connection)
         INSERT INTO outbox.jobs (id, kind, args, attempt, lease_token, worker_id, claimed_at, run_at)
         VALUES ('00000000-0000-7000-8000-000000000001', 'a', '{}', 1, 'a0000000-0000-4000-8000-000000000001', 'aaaaaaaa-0000-4000-8000-000000000000', now(), now() - interval '1 s'),
                ('00000000-0000-7000-8000-000000000002', 'a', '{}', 0, NULL, NULL, NULL, now() - interval '1 s');
+        INSERT INTO outbox.jobs (id, kind, args, attempt, failures, run_at)
+        VALUES ('00000000-0000-7000-8000-000000000005', 'a', '{}', 1, 1, now() + interval '1 hour');
         INSERT INTO outbox.job_history (id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, args)
         VALUES ('00000000-0000-7000-8000-000000000003', now(), now(), now(), 1, 2, 20, 1, 0, 'dead', 'default', 'a', '{}');
         """;
@@ -41,7 +44,7 @@ internal sealed class Situation(NpgsqlConnection connection)
     // From here on nobody begins another attempt of what was there.
     public void Cancelled()
     {
-        foreach (var job in new[] { Held, Waits })
+        foreach (var job in new[] { Held, Waits, Retries })
             lastAttempts[job] = Attempts(job);
     }
 
@@ -79,7 +82,7 @@ internal sealed class Situation(NpgsqlConnection connection)
         var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes) FROM outbox.job_history"))
             .ConvertAll(each => each.Split(' '))
             .ToDictionary(each => Guid.Parse(each[0]), each => (Attempt: int.Parse(each[1], null), Crashes: int.Parse(each[2], null)));
-        foreach (var job in new[] { Held, Waits, GaveUp, New })
+        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New })
         {
             if (!ends.TryGetValue(job, out var end))
             {
@@ -90,7 +93,7 @@ internal sealed class Situation(NpgsqlConnection connection)
             Assert.True(job != New || Enqueued, "I2: a job exists whose transaction was rolled back");
             Assert.True(end.Attempt == Attempts(job), $"I10: job {job} counts {end.Attempt} attempts, and there were {Attempts(job)}");
             Assert.True(!lastAttempts.TryGetValue(job, out var last) || end.Attempt <= last, $"I10: job {job} was cancelled at attempt {last}, and began another");
-            var endings = ended.Count(each => each == job) + end.Crashes + (job == GaveUp ? 1 : 0);
+            var endings = ended.Count(each => each == job) + end.Crashes + (job == GaveUp || job == Retries ? 1 : 0);
             Assert.True(endings == end.Attempt, $"I4: of {end.Attempt} attempts of job {job}, {endings} were ended: two thought they had ended the same, or none did");
         }
 
@@ -114,12 +117,13 @@ internal sealed class Situation(NpgsqlConnection connection)
         return texts;
     }
 
-    private int Attempts(Guid job) => claimed.Count(each => each == job) + (job == Held || job == GaveUp ? 1 : 0);
+    private int Attempts(Guid job) => claimed.Count(each => each == job) + (job == Held || job == GaveUp || job == Retries ? 1 : 0);
 
-    // What goes on by itself: dead workers are noticed, asked cancels are carried out, B runs what is due and ends all it holds.
+    // What goes on by itself: an hour passes, dead workers are noticed, asked cancels are carried out, B runs what is due and ends all it holds.
     private static async Task FinishAsync(Session session)
     {
         await session.SqlAsync("UPDATE outbox.workers SET heartbeat_at = now() - interval '1 hour' WHERE id = 'aaaaaaaa-0000-4000-8000-000000000000'");
+        await session.SqlAsync("UPDATE outbox.jobs SET run_at = now() WHERE lease_token IS NULL AND run_at > now()");
         foreach (var actor in new[] { Actors.Rescue, Actors.FinishCancelled, Actors.ClaimB })
             await RunAsync(actor);
         var held = await session.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE worker_id = 'bbbbbbbb-0000-4000-8000-000000000000'");
