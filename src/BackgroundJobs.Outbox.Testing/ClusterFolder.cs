@@ -10,11 +10,11 @@ internal sealed class ClusterFolder : IAsyncDisposable
     private readonly FileStream lockStream;
     private readonly Watchdog watchdog;
 
-    private ClusterFolder(string folder, FileStream lockStream, IReadOnlyList<string> pgCtl)
+    private ClusterFolder(string folder, FileStream lockStream, string lockFile, IReadOnlyList<string> pgCtl)
     {
         Folder = folder;
         this.lockStream = lockStream;
-        watchdog = Watchdog.Start(folder, lockStream.Name, pgCtl);
+        watchdog = Watchdog.Start(folder, lockFile, pgCtl);
     }
 
     private sealed record Entry(int OwnerId, string Folder, IReadOnlyList<string> PgCtl);
@@ -27,20 +27,27 @@ internal sealed class ClusterFolder : IAsyncDisposable
     {
         MakePrivate(locks);
         var folder = Path.Combine(TemporaryFolder(), $"outbox-pg-{Path.GetRandomFileName()[..8]}");
-        var lockStream = new FileStream(
-            Path.Combine(locks, Path.GetFileName(folder) + ".lock"), FileMode.CreateNew, FileAccess.Write, FileShare.None);
+        var lockFile = Path.Combine(locks, Path.GetFileName(folder) + ".lock");
+
+        // Outside Windows a file is created first and locked then: under its name somebody who looks for stale ones could lock it in between.
+        var created = OperatingSystem.IsWindows() ? lockFile : lockFile + ".new";
+        var lockStream = new FileStream(created, FileMode.CreateNew, FileAccess.Write, FileShare.None);
         try
         {
             JsonSerializer.Serialize(lockStream, new Entry(Environment.ProcessId, folder, pgCtl));
             lockStream.Flush();
+            if (created != lockFile)
+                File.Move(created, lockFile);
+
             // The watchdog first: from its first file on, the folder has somebody to remove it.
-            var result = new ClusterFolder(folder, lockStream, pgCtl);
+            var result = new ClusterFolder(folder, lockStream, lockFile, pgCtl);
             MakePrivate(folder);
             return result;
         }
         catch
         {
             lockStream.Dispose();
+            File.Delete(created);
             throw;
         }
     }

@@ -33,6 +33,32 @@ public sealed class StartedServerTests
     }
 
     [Fact]
+    public async Task Somebody_who_looks_for_stale_folders_never_takes_the_lock_of_a_new_one()
+    {
+        var locks = Directory.CreateTempSubdirectory("outbox-locks-").FullName;
+        try
+        {
+            using var ended = new CancellationTokenSource();
+            var looking = Enumerable.Range(0, 4).Select(_ => Task.Run(
+                async () =>
+                {
+                    while (!ended.IsCancellationRequested)
+                        await ClusterFolder.RemoveStaleAsync(locks);
+                },
+                Cancellation)).ToArray();
+            for (var n = 0; n < 200; n++)
+                await using (ClusterFolder.Create(locks, ["true"]))
+                    Assert.NotEmpty(Directory.GetFiles(locks));
+            await ended.CancelAsync();
+            await Task.WhenAll(looking);
+        }
+        finally
+        {
+            Directory.Delete(locks, recursive: true);
+        }
+    }
+
+    [Fact]
     public async Task A_setting_that_the_server_refuses_is_in_the_error()
     {
         var options = new PostgresServerOptions { Way = PostgresWay.Installed, Settings = { ["no_such_setting"] = "1" } };
