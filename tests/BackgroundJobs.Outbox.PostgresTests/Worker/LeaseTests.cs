@@ -112,7 +112,13 @@ public sealed class LeaseTests
                 started.TrySetResult();
                 if (context.Attempt == 1)
                 {
-                    token.Register(() => cancelled.TrySetResult(TimeProvider.System.GetTimestamp()));
+                    // On a thread of its own: a callback waits for the thread pool, which other tests starve.
+                    Thread hears = new(() =>
+                    {
+                        token.WaitHandle.WaitOne();
+                        cancelled.TrySetResult(TimeProvider.System.GetTimestamp());
+                    }) { IsBackground = true };
+                    hears.Start();
                     await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, token);
                 }
             }),
