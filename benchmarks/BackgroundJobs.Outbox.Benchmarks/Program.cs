@@ -40,7 +40,7 @@ command.SetAction(async parsed =>
 
     var isShort = parsed.GetValue(shortForm);
     if (isShort && wanted is ["all"])
-        wanted = ["drain", "latency", "save", "writers", "bulk"];
+        wanted = ["drain", "latency", "save", "writers", "bulk", "inspection"];
     await using var bench = isShort
         ? await Bench.StartAsync(rounds: 1, scale: 0.25, peers: false)
         : await Bench.StartAsync(parsed.GetRequiredValue(rounds), parsed.GetRequiredValue(scale));
