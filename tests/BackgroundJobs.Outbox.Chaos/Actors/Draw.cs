@@ -1,0 +1,52 @@
+using Microsoft.EntityFrameworkCore;
+
+namespace BackgroundJobs.Outbox.Chaos.Actors;
+
+// What chance decides about one operation, all of it drawn before the operation begins.
+internal sealed class Draw
+{
+    private readonly int kind;
+    private readonly int milliseconds;
+    private readonly int patience;
+
+    public Draw(Random random)
+    {
+        Operation = NewId(random);
+        Second = NewId(random);
+        kind = random.Next(100);
+        milliseconds = random.Next(random.Next(8) == 0 ? 1500 : 100);
+        Failures = 1 + random.Next(3);
+        patience = random.Next(200);
+    }
+
+    public Guid Operation { get; }
+
+    public Guid Second { get; }
+
+    public int Failures { get; }
+
+    // Ids are the seed's too: a second run of an incarnation's seed is told apart by the incarnation, which is part of its seed.
+    private static Guid NewId(Random random)
+    {
+        Span<byte> bytes = stackalloc byte[16];
+        random.NextBytes(bytes);
+        return new Guid(bytes);
+    }
+
+    // A user who does not wait: a twentieth of them goes away while the commit is under way.
+    public CancellationToken Impatient() =>
+        patience < 10 ? new CancellationTokenSource(TimeSpan.FromMilliseconds(patience), TimeProvider.System).Token : CancellationToken.None;
+
+    public Guid Enqueue(DbContext db) => kind switch
+    {
+        < 40 => db.Enqueue(new EffectJob(milliseconds)),
+        < 60 => db.Enqueue(new PlainJob()),
+        < 65 => db.Enqueue(new BriefJob()),
+        < 75 => db.Enqueue(new FlakyJob(Failures)),
+        < 80 => db.Enqueue(new SnoozeJob()),
+        < 85 => db.Enqueue(new HopelessJob()),
+        < 96 => db.Enqueue(new PlainJob(), new EnqueueOptions { Delay = TimeSpan.FromMilliseconds(milliseconds) }),
+        < 99 => db.Enqueue(new LongJob(milliseconds % 100)),
+        _ => db.Enqueue(new CrashJob()),
+    };
+}

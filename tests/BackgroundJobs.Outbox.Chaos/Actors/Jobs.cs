@@ -1,0 +1,57 @@
+namespace BackgroundJobs.Outbox.Chaos.Actors;
+
+/// <summary>Returns. Its end is recorded by the worker.</summary>
+internal sealed record PlainJob : IJob
+{
+    public static string Kind => "chaos.plain";
+}
+
+/// <summary>As <see cref="PlainJob"/>, and nothing is remembered of it.</summary>
+internal sealed record BriefJob : IJob
+{
+    public static string Kind => "chaos.brief";
+}
+
+/// <summary>Calls another system, works for a while, then saves an effect and its completion in one COMMIT. Deaf to cancellation: a zombie writes.</summary>
+internal sealed record EffectJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.effect";
+}
+
+/// <summary>Its arguments hold a key that the database made in the same transaction.</summary>
+internal sealed record LateJob(long EntityId, Guid Operation) : IJob
+{
+    public static string Kind => "chaos.late";
+}
+
+/// <summary>Throws this many times, then returns.</summary>
+internal sealed record FlakyJob(int Failures) : IJob
+{
+    public static string Kind => "chaos.flaky";
+}
+
+/// <summary>Throws until it is dead.</summary>
+internal sealed record HopelessJob : IJob
+{
+    public static string Kind => "chaos.hopeless";
+
+    public static EnqueueOptions Defaults => new() { MaxAttempts = 2 };
+}
+
+/// <summary>Kills its process at its first attempt.</summary>
+internal sealed record CrashJob : IJob
+{
+    public static string Kind => "chaos.crash";
+}
+
+/// <summary>Snoozes twice, then returns.</summary>
+internal sealed record SnoozeJob : IJob
+{
+    public static string Kind => "chaos.snooze";
+}
+
+/// <summary>Takes longer than a lease, by this many hundredths of one, and hears its cancellation.</summary>
+internal sealed record LongJob(int Hundredths) : IJob
+{
+    public static string Kind => "chaos.long";
+}

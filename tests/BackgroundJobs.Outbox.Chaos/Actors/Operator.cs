@@ -1,0 +1,53 @@
+using BackgroundJobs.Outbox.Postgres;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.Chaos.Actors;
+
+// What people do meanwhile: cancel, retry, pause and resume.
+internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int seed)
+{
+    private readonly Random random = new(seed);
+    private readonly JobAdmin admin = new(connections);
+
+    public async Task OneAsync()
+    {
+        try
+        {
+            switch (random.Next(8))
+            {
+                case < 4:
+                    await CancelAsync();
+                    break;
+                case < 7:
+                    await RetryAsync();
+                    break;
+                default:
+                    await admin.PauseQueueAsync("default", "chaos");
+                    await admin.ResumeQueueAsync("default");
+                    break;
+            }
+        }
+        catch (Exception e) when (e is NpgsqlException or InvalidOperationException or OutboxException or TimeoutException or IOException)
+        {
+            log.Write(Word.Failure, Guid.Empty, note: $"operator: {e.GetType().Name}: {e.Message}");
+        }
+    }
+
+    private async Task CancelAsync()
+    {
+        if (await OneOfAsync("SELECT id FROM outbox.jobs WHERE cancel_requested_at IS NULL ORDER BY random() LIMIT 1") is { } job)
+            log.Write(Word.Cancel, job, note: $"{await admin.CancelAsync(job, "chaos")}");
+    }
+
+    private async Task RetryAsync()
+    {
+        if (await OneOfAsync("SELECT id FROM outbox.job_history WHERE state <> 'completed' ORDER BY random() LIMIT 1") is { } job)
+            log.Write(Word.Retry, job, note: $"{await admin.RetryAsync(job)}");
+    }
+
+    private async Task<Guid?> OneOfAsync(string sql)
+    {
+        await using var command = connections.CreateCommand(sql);
+        return (Guid?)await command.ExecuteScalarAsync();
+    }
+}

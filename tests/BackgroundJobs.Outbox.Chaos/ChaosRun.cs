@@ -1,0 +1,113 @@
+using System.Diagnostics;
+using System.Globalization;
+using BackgroundJobs.Outbox.Chaos.Actors;
+using BackgroundJobs.Outbox.Chaos.Faults;
+using BackgroundJobs.Outbox.Chaos.History;
+using BackgroundJobs.Outbox.Chaos.Report;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.Chaos;
+
+// One run: everything starts, is hurt, heals, drains, stops, and is checked.
+internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
+{
+    private readonly Checker checker = new();
+    private readonly long begin = Stopwatch.GetTimestamp();
+
+    public async Task<ChaosReport> RunAsync(CancellationToken cancellationToken)
+    {
+        await using var arena = await Arena.StartAsync(options, cancellationToken);
+        Say($"{arena.Server.Description}; seed {options.Seed}, {options.Seconds} s of faults, lease {options.Lease.TotalSeconds:0.#} s; logs in {options.Folder}");
+        foreach (var missing in AllFaults.Missing(arena))
+            Say($"not injected: {missing.Name}: {missing.Reason}");
+        var reader = new HistoryReader(arena.Server, checker.Heard);
+        await reader.StartAsync(cancellationToken);
+        using var readingEnd = new CancellationTokenSource();
+        var reading = reader.RunAsync(readingEnd.Token);
+        arena.StartActors();
+
+        // A calm beginning: everybody is at work before the first fault.
+        await WaitAsync(arena, "SELECT EXISTS (SELECT FROM outbox.job_history WHERE state = 'completed')", TimeSpan.FromSeconds(60), cancellationToken);
+        var nemesis = new Nemesis(arena, TimeSpan.FromSeconds(options.Seconds));
+        await nemesis.RunAsync(fault => Say($"{fault.Name}: {fault.Effect ?? fault.Error ?? "no effect"}"), cancellationToken);
+
+        Say("healed; the writers stop");
+        foreach (var writer in arena.WritersOfJobs)
+            await StopAsync(writer);
+        await arena.Server.ExecuteAsync("UPDATE outbox.queues SET paused_at = NULL", cancellationToken);
+        var backlog = await arena.Server.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs", cancellationToken);
+        var drain = Stopwatch.GetTimestamp();
+        if (!await WaitAsync(arena, "SELECT NOT EXISTS (SELECT FROM outbox.jobs)", (options.Lease * 3) + TimeSpan.FromSeconds(60), cancellationToken))
+            checker.Broken(Promise.Live, $"{await arena.Server.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs", cancellationToken)} jobs are left");
+        var drained = Stopwatch.GetElapsedTime(drain);
+        Say(string.Create(CultureInfo.InvariantCulture, $"{backlog} jobs drained in {drained.TotalSeconds:0.0} s; the workers stop"));
+        foreach (var worker in arena.Workers)
+            await StopAsync(worker);
+        await CheckRestAsync(arena, cancellationToken);
+        await readingEnd.CancelAsync();
+        await reading;
+
+        var told = checker.Finish(arena.Workers.Select(each => each.LogFile), arena.WritersOfJobs.Select(each => each.LogFile), arena.Deaths, arena.Recoveries);
+        return new ChaosReport(
+            options, arena.Server.Description, checker, told, nemesis.Injected, AllFaults.Missing(arena),
+            [.. AllFaults.OfActors(arena).Concat(AllFaults.OfTheDatabase(arena)).Select(fault => fault.Name)], drained, reader.Transactions);
+    }
+
+    private async Task StopAsync(ActorSlot actor)
+    {
+        if (!await actor.StopAsync())
+            checker.Broken(Promise.Live, $"{actor.Name} did not stop when it was asked to");
+        else if (actor.ExitCode != 0)
+            checker.Broken(Promise.Live, $"{actor.Name} ended with {actor.ExitCode}; see its output beside {actor.LogFile}");
+    }
+
+    private async Task CheckRestAsync(Arena arena, CancellationToken cancellationToken)
+    {
+        // A session whose process has ended may take the server a moment.
+        const string Sessions = "FROM pg_stat_activity WHERE usename = 'chaos' AND application_name <> 'chaos'";
+        if (arena.Pooler is not null)
+            await arena.Pooler.CommandAsync("RECONNECT");
+        if (!await WaitAsync(arena, $"SELECT NOT EXISTS (SELECT {Sessions})", TimeSpan.FromSeconds(15), cancellationToken))
+            checker.Broken(Promise.NoLeak, $"sessions: {await arena.Server.ScalarAsync<string>($"SELECT string_agg(concat_ws(' ', application_name, state, left(query, 60)), '; ') {Sessions}", cancellationToken)}");
+        await NoneAsync(Promise.NoLeak, "SELECT count(*) FROM pg_prepared_xacts", "prepared transactions");
+        await NoneAsync(Promise.NoLeak, "SELECT count(*) FROM pg_locks WHERE locktype = 'advisory'", "advisory locks");
+        await NoneAsync(Promise.NoLeak, "SELECT count(*) FROM outbox.workers", "workers");
+        try
+        {
+            await arena.Server.ExecuteAsync(
+                """
+                SELECT bt_index_check(c.oid, true)
+                FROM pg_index AS i
+                JOIN pg_class AS c ON c.oid = i.indexrelid
+                JOIN pg_namespace AS n ON n.oid = c.relnamespace
+                WHERE n.nspname IN ('outbox', 'public') AND c.relkind = 'i'
+                """,
+                cancellationToken);
+        }
+        catch (PostgresException e)
+        {
+            checker.Broken(Promise.Sound, e.MessageText);
+        }
+
+        async Task NoneAsync(string promise, string sql, string what)
+        {
+            if (await arena.Server.ScalarAsync<long>(sql, cancellationToken) is > 0 and var count)
+                checker.Broken(promise, $"{count} {what}");
+        }
+    }
+
+    private static async Task<bool> WaitAsync(Arena arena, string sql, TimeSpan limit, CancellationToken cancellationToken)
+    {
+        var start = Stopwatch.GetTimestamp();
+        while (!await arena.Server.ScalarAsync<bool>(sql, cancellationToken))
+        {
+            if (Stopwatch.GetElapsedTime(start) > limit)
+                return false;
+            await Task.Delay(TimeSpan.FromMilliseconds(200), TimeProvider.System, cancellationToken);
+        }
+
+        return true;
+    }
+
+    private void Say(string text) => say(string.Create(CultureInfo.InvariantCulture, $"{Stopwatch.GetElapsedTime(begin).TotalSeconds,6:0.0}  {text}"));
+}

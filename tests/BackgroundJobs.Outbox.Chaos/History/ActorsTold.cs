@@ -1,0 +1,24 @@
+namespace BackgroundJobs.Outbox.Chaos.History;
+
+// What the actors' own logs add up to.
+internal sealed class ActorsTold
+{
+    public int Ok { get; set; }
+
+    public int Failed { get; set; }
+
+    public int Duplicate { get; set; }
+
+    public int UnknownCommitted { get; set; }
+
+    public int UnknownRolledBack { get; set; }
+
+    public int FencedRejected { get; init; }
+
+    // Calls of another system, which are at least once.
+    public int Calls { get; init; }
+
+    public TimeSpan WorstRescue { get; set; }
+
+    public TimeSpan WorstResume { get; set; }
+}

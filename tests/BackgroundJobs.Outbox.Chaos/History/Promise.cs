@@ -1,0 +1,19 @@
+namespace BackgroundJobs.Outbox.Chaos.History;
+
+/// <summary>What must hold over every run, by the names of the architecture's promises.</summary>
+internal static class Promise
+{
+    public const string NoneLost = "I1 no committed job is lost";
+    public const string NoGhost = "I2 nothing runs that was not committed";
+    public const string RowsFirst = "I2 a job finds the rows it is about";
+    public const string EffectOnce = "I3 an effect happens once, with its completion";
+    public const string Fence = "I4 who lost the lease writes nothing";
+    public const string Legal = "I10 every change is a legal one";
+    public const string Atomic = "I2 entity and job are committed together, once";
+    public const string Honest = "I15 what a writer was told is true";
+    public const string Live = "I9 the backlog drains by itself";
+    public const string NoLeak = "I13 nothing is left behind";
+    public const string Sound = "indexes agree with their tables";
+
+    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, Fence, Legal, Atomic, Honest, Live, NoLeak, Sound];
+}

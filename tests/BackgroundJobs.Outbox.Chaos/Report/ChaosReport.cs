@@ -1,0 +1,61 @@
+using BackgroundJobs.Outbox.Chaos.Faults;
+using BackgroundJobs.Outbox.Chaos.History;
+
+namespace BackgroundJobs.Outbox.Chaos.Report;
+
+// What a run comes to.
+internal sealed class ChaosReport(
+    ChaosOptions options,
+    string server,
+    Checker checker,
+    ActorsTold told,
+    IReadOnlyList<InjectedFault> injected,
+    IReadOnlyList<MissingFault> missing,
+    IReadOnlyList<string> families,
+    TimeSpan drained,
+    long transactions)
+{
+    public ChaosOptions Options => options;
+
+    public string Server => server;
+
+    public ActorsTold Told => told;
+
+    public TimeSpan Drained => drained;
+
+    public long Transactions => transactions;
+
+    public int Jobs => checker.Jobs;
+
+    public int Rescues => checker.Rescues;
+
+    public IReadOnlyList<InjectedFault> Injected => injected;
+
+    public IReadOnlyList<MissingFault> Missing => missing;
+
+    public IReadOnlyDictionary<string, (int Count, List<string> Examples)> Violations => checker.Violations;
+
+    public TimeSpan WorstRecovery => told.WorstRescue > told.WorstResume ? told.WorstRescue : told.WorstResume;
+
+    public int Lost => checker.Count(Promise.NoneLost);
+
+    public int Ghosts => checker.Count(Promise.NoGhost) + checker.Count(Promise.RowsFirst) + checker.Count(Promise.Atomic);
+
+    public int DuplicatedEffects => checker.Count(Promise.EffectOnce);
+
+    public int FencedAccepted => checker.Count(Promise.Fence);
+
+    public bool IsKept => checker.Violations.Count == 0;
+
+    // A run in which nothing happened proves nothing.
+    public IReadOnlyList<string> Inconclusive =>
+    [
+        .. families.Where(name => !injected.Any(fault => fault.Name == name && fault.Effect is not null)).Select(name => $"never took effect: {name}"),
+        .. Unseen(checker.Rescues, "no job was rescued"),
+        .. Unseen(told.FencedRejected, "no write of a worker that had lost its lease was refused"),
+        .. Unseen(told.UnknownCommitted, "no commit whose answer was lost turned out to have happened"),
+        .. Unseen(told.UnknownRolledBack, "no commit whose answer was lost turned out not to have happened"),
+    ];
+
+    private static IEnumerable<string> Unseen(int count, string otherwise) => count > 0 ? [] : [otherwise];
+}

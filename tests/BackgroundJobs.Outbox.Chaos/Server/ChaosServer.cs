@@ -1,0 +1,144 @@
+using System.Globalization;
+using System.Net;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.Testing;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.Chaos.Server;
+
+// A durable PostgreSQL of the run's own, which can be stopped and started again in its place, with the run's database in it.
+internal sealed class ChaosServer : IAsyncDisposable
+{
+    private const string Password = "chaos";
+    private readonly PostgresServer server;
+    private readonly ServerUser user;
+    private readonly string bin;
+    private readonly string data;
+
+    private ChaosServer(PostgresServer server, ServerUser user, string bin, string data, string database)
+    {
+        this.server = server;
+        this.user = user;
+        this.bin = bin;
+        this.data = data;
+        AdminConnectionString = database;
+
+        // Not pooled where a server is stopped under its connections: a fault's own session is opened when it needs one.
+        Admin = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(database) { ApplicationName = "chaos", Timeout = 5, CommandTimeout = 15, MaxPoolSize = 8 }.ConnectionString);
+    }
+
+    /// <summary>Of a superuser, past every proxy.</summary>
+    public string AdminConnectionString { get; }
+
+    public NpgsqlDataSource Admin { get; }
+
+    public IPEndPoint EndPoint => new(IPAddress.Loopback, new NpgsqlConnectionStringBuilder(AdminConnectionString).Port);
+
+    public string Description => server.ToString();
+
+    public static async Task<ChaosServer> StartAsync(int maxConnections, CancellationToken cancellationToken)
+    {
+        // Durable: a commit that was answered must survive the server's crash.
+        var options = new PostgresServerOptions { Durable = true, MaxConnections = maxConnections };
+        options.Settings["wal_level"] = "logical";
+        options.Settings["max_wal_size"] = "1GB";
+        options.Settings["log_min_messages"] = "warning";
+
+        // Sessions are told apart by their last statement.
+        options.Settings["track_activity_query_size"] = "8192";
+        var server = await PostgresServer.StartAsync(options, cancellationToken);
+        var user = await ServerUser.FindAsync(SearchPlaces.OfThisProcess(), cancellationToken);
+        await using var connections = NpgsqlDataSource.Create(server.ConnectionString);
+        var data = await ScalarAsync<string>(connections, "SELECT current_setting('data_directory')", cancellationToken);
+        var bin = await ScalarAsync<string>(connections, "SELECT setting FROM pg_config WHERE name = 'BINDIR'", cancellationToken);
+        if (!File.Exists(Path.Combine(bin, "pg_ctl")))
+            bin = Path.GetDirectoryName(File.ResolveLinkTarget(await RunningProgramAsync(data), returnFinalTarget: true)!.FullName)!;
+        var database = await server.CreateDatabaseAsync(cancellationToken: cancellationToken);
+        var made = new ChaosServer(server, user, bin, data, database);
+        await made.PrepareAsync(cancellationToken);
+        return made;
+    }
+
+    // What an actor connects with: an ordinary role that owns the database, through a proxy or a pooler.
+    public string ConnectionString(int port) => new NpgsqlConnectionStringBuilder(AdminConnectionString)
+    {
+        Username = "chaos",
+        Password = Password,
+        Port = port,
+        Timeout = 5,
+        CommandTimeout = 10,
+        NoResetOnClose = false,
+        IncludeErrorDetail = false,
+    }.ConnectionString;
+
+    public Task StopAsync() => PgCtlAsync("-m", "immediate", "-w", "stop");
+
+    public Task StartAgainAsync() =>
+        PgCtlAsync("-w", "-t", "60", "-l", Path.Combine(Path.GetDirectoryName(data)!, "log"), "-o", string.Create(CultureInfo.InvariantCulture, $"-p {EndPoint.Port}"), "start");
+
+    public async Task<T> ScalarAsync<T>(string sql, CancellationToken cancellationToken = default) => await ScalarAsync<T>(Admin, sql, cancellationToken);
+
+    public async Task ExecuteAsync(string sql, CancellationToken cancellationToken = default)
+    {
+        await using var command = Admin.CreateCommand(sql);
+        await command.ExecuteNonQueryAsync(cancellationToken);
+    }
+
+    // For a fault that holds something open: a session of its own, ended for certain with it.
+    public async Task<NpgsqlConnection> SessionAsync(bool asActor = false, CancellationToken cancellationToken = default)
+    {
+        var connection = new NpgsqlConnection(new NpgsqlConnectionStringBuilder(asActor ? ConnectionString(EndPoint.Port) : AdminConnectionString)
+        {
+            Pooling = false,
+            ApplicationName = "chaos",
+            Timeout = 5,
+        }.ConnectionString);
+        try
+        {
+            await connection.OpenAsync(cancellationToken);
+            return connection;
+        }
+        catch
+        {
+            await connection.DisposeAsync();
+            throw;
+        }
+    }
+
+    public async Task GiveAsync(string folder, CancellationToken cancellationToken) => await user.GiveAsync(folder, cancellationToken);
+
+    public async ValueTask DisposeAsync()
+    {
+        await Admin.DisposeAsync();
+        await server.DisposeAsync();
+    }
+
+    private static async Task<T> ScalarAsync<T>(NpgsqlDataSource connections, string sql, CancellationToken cancellationToken)
+    {
+        await using var command = connections.CreateCommand(sql);
+        return await command.ExecuteScalarAsync(cancellationToken) is T value ? value : throw new InvalidOperationException($"No {typeof(T).Name} came of: {sql}");
+    }
+
+    // A packaged server may have been built for another folder than it lies in: the running one knows.
+    private static async Task<string> RunningProgramAsync(string data) =>
+        $"/proc/{(await File.ReadAllLinesAsync(Path.Combine(data, "postmaster.pid")))[0]}/exe";
+
+    private async Task PrepareAsync(CancellationToken cancellationToken)
+    {
+        var name = new NpgsqlConnectionStringBuilder(AdminConnectionString).Database;
+        await ExecuteAsync($"CREATE ROLE chaos LOGIN PASSWORD '{Password}'; ALTER DATABASE \"{name}\" OWNER TO chaos; CREATE EXTENSION amcheck", cancellationToken);
+        await using (var connections = NpgsqlDataSource.Create(ConnectionString(EndPoint.Port)))
+        {
+            await new Migrator(connections).MigrateAsync(cancellationToken);
+            await using var schema = connections.CreateCommand(await new StreamReader(typeof(ChaosServer).Assembly.GetManifestResourceStream("schema")!).ReadToEndAsync(cancellationToken));
+            await schema.ExecuteNonQueryAsync(cancellationToken);
+        }
+    }
+
+    private async Task PgCtlAsync(params string[] arguments)
+    {
+        var run = await ProgramRun.ToEndAsync(user.Command([Path.Combine(bin, "pg_ctl"), "-D", data, .. arguments]), CancellationToken.None);
+        if (run.ExitCode != 0)
+            throw new InvalidOperationException($"pg_ctl {string.Join(' ', arguments)} ended with {run.ExitCode}: {run.Output}");
+    }
+}
