@@ -48,12 +48,17 @@ internal sealed class OutboxInterceptor : SaveChangesInterceptor, IDbTransaction
         return ValueTask.FromResult(result);
     }
 
-    public override void SaveChangesFailed(DbContextErrorEventData eventData) => SaveErrors.Translate(eventData.Context!, eventData.Exception);
-
-    public override Task SaveChangesFailedAsync(DbContextErrorEventData eventData, CancellationToken cancellationToken = default)
+    public override void SaveChangesFailed(DbContextErrorEventData eventData)
     {
+        EarlierTry.Of(eventData.Context!, Pending(eventData.Context)!, eventData.Exception)?.Translate(eventData.Exception);
         SaveErrors.Translate(eventData.Context!, eventData.Exception);
-        return Task.CompletedTask;
+    }
+
+    public override async Task SaveChangesFailedAsync(DbContextErrorEventData eventData, CancellationToken cancellationToken = default)
+    {
+        if (EarlierTry.Of(eventData.Context!, Pending(eventData.Context)!, eventData.Exception) is { } earlier)
+            await earlier.TranslateAsync(eventData.Exception, cancellationToken).ConfigureAwait(false);
+        SaveErrors.Translate(eventData.Context!, eventData.Exception);
     }
 
     public InterceptionResult TransactionCommitting(DbTransaction transaction, TransactionEventData eventData, InterceptionResult result)

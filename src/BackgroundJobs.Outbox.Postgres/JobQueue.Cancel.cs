@@ -1,5 +1,3 @@
-using static BackgroundJobs.Outbox.Postgres.SqlCommands;
-
 namespace BackgroundJobs.Outbox.Postgres;
 
 public sealed partial class JobQueue
@@ -10,8 +8,7 @@ public sealed partial class JobQueue
     // A hint that cancels wait for the workers that run the jobs: without it their next beat finds them.
     internal async Task NotifyCancelAsync(CancellationToken cancellationToken)
     {
-        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        await using var notify = Sql("notify").Command(connection, ("channel", Value(options.Schema + "_jobs")), ("payload", Value(CancelPayload)));
-        await notify.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+        await using var connection = dataSource.CreateConnection();
+        await NotifyAsync(connection, CancelPayload, cancellationToken).ConfigureAwait(false);
     }
 }

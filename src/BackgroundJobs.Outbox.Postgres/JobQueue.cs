@@ -1,3 +1,4 @@
+using System.Data;
 using Npgsql;
 using static BackgroundJobs.Outbox.Postgres.SqlCommands;
 
@@ -98,20 +99,39 @@ public sealed partial class JobQueue
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="InvalidJobException">No such name is allowed for a queue.</exception>
+    /// <remarks>
+    /// A database that cannot be reached is no error here: what the caller committed stays committed, and an exception would say otherwise.
+    /// </remarks>
     public async Task WakeAsync(string queue, DateTimeOffset? since = null, CancellationToken cancellationToken = default)
     {
         JobName.CheckQueue(queue);
+        cancellationToken.ThrowIfCancellationRequested();
         var oldest = since ?? options.TimeProvider.GetUtcNow().AddMinutes(-1);
-        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var connection = dataSource.CreateConnection();
         await SendAsync(connection, new JobHint(queue, oldest.UtcDateTime), cancellationToken).ConfigureAwait(false);
     }
 
     internal async Task SendAsync(NpgsqlConnection connection, JobHint hint, CancellationToken cancellationToken)
     {
         JobSignal.For(connection, options.Schema).Raise(hint);
-        await using var notify = Sql("notify").Command(
-            connection, ("channel", Value(options.Schema + "_jobs")), ("payload", Value(hint.ToPayload())));
-        await notify.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+        await NotifyAsync(connection, hint.ToPayload(), cancellationToken).ConfigureAwait(false);
+    }
+
+    // Follows a commit, of which no failure here may say that it did not happen.
+    private async Task NotifyAsync(NpgsqlConnection connection, string payload, CancellationToken cancellationToken)
+    {
+        try
+        {
+            if (connection.State == ConnectionState.Closed)
+                await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
+            await using var notify = Sql("notify").Command(connection, ("channel", Value(options.Schema + "_jobs")), ("payload", Value(payload)));
+            await notify.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+        }
+#pragma warning disable CA1031 // A hint that cannot be sent must not hurt anyone: the next poll, or beat, finds what it was about.
+        catch (Exception)
+#pragma warning restore CA1031
+        {
+        }
     }
 
     internal SqlFile Sql(string name) => Sql(name, options);

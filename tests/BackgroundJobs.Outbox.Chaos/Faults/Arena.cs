@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net;
 using BackgroundJobs.Outbox.Chaos.Actors;
 using BackgroundJobs.Outbox.Chaos.Server;
 
@@ -70,7 +71,7 @@ internal sealed class Arena : IAsyncDisposable
         for (var number = 0; number < DirectWorkers; number++)
             Workers.Add(Actor("worker", $"worker{number}", new FaultProxy(Server.EndPoint), number == 0 ? ShiftClock : null));
         if (Pooler is not null)
-            Workers.Add(PooledWorker = Actor("worker", "pooled", new FaultProxy(new(Server.EndPoint.Address, Pooler.Port))));
+            Workers.Add(PooledWorker = Actor("worker", "pooled", new FaultProxy(new IPEndPoint(Server.EndPoint.Address, Pooler.Port))));
         for (var number = 0; number < Writers; number++)
             WritersOfJobs.Add(Actor("writer", $"writer{number}", new FaultProxy(Server.EndPoint)));
     }

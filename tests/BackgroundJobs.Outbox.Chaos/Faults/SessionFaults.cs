@@ -15,7 +15,7 @@ internal static class SessionFaults
     [
         new("claims", "outbox worker%", "%quota AS MATERIALIZED%"),
         new("heartbeats", "outbox worker%", "%SET heartbeat_at%"),
-        new("records", "outbox worker%", "%lease_tokens::uuid[]%"),
+        new("records", "outbox worker%", "%AS t (id, lease_token,%"),
         new("listeners", "outbox worker%", "LISTEN%"),
         new("handlers", "handler%", "%"),
         new("writers", "writer%", "%"),

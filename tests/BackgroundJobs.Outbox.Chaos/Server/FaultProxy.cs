@@ -1,6 +1,8 @@
 using System.Buffers.Binary;
 using System.Net;
 using System.Net.Sockets;
+using System.Text;
+using Npgsql;
 
 namespace BackgroundJobs.Outbox.Chaos.Server;
 
@@ -39,16 +41,18 @@ internal sealed class FaultProxy : IAsyncDisposable
     private TaskCompletionSource? hole;
     private (CommitFault Fault, bool Statements, int Left)? armed;
     private int fired;
+    private int roundTrips;
+    private volatile byte[]? losing;
 
-    public FaultProxy(IPEndPoint target)
+    public FaultProxy(EndPoint target)
     {
         Target = target;
         listener.Start();
         accepting = AcceptAsync();
     }
 
-    /// <summary>Where new connections lead.</summary>
-    public IPEndPoint Target { get; set; }
+    /// <summary>Where connections lead.</summary>
+    public EndPoint Target { get; }
 
     public int Port => ((IPEndPoint)listener.LocalEndpoint).Port;
 
@@ -63,6 +67,33 @@ internal sealed class FaultProxy : IAsyncDisposable
                 return links.Count;
         }
     }
+
+    /// <summary>Before the server of a connection string, of which <see cref="ConnectionString"/> then is the way through it.</summary>
+    /// <param name="connectionString">With one host, a TCP port or a Unix socket.</param>
+    /// <returns>The proxy.</returns>
+    public static FaultProxy Before(string connectionString)
+    {
+        var target = new NpgsqlConnectionStringBuilder(connectionString);
+        var proxy = new FaultProxy(target.Host!.StartsWith('/')
+            ? new UnixDomainSocketEndPoint($"{target.Host}/.s.PGSQL.{target.Port}")
+            : new DnsEndPoint(target.Host, target.Port));
+        (target.Host, target.Port, target.SslMode, target.GssEncryptionMode) = ("127.0.0.1", proxy.Port, SslMode.Disable, GssEncryptionMode.Disable);
+
+        // Without the DISCARD that a pool sends along, round trips can be counted.
+        (target.NoResetOnClose, target.MaxPoolSize) = (true, 2);
+        proxy.ConnectionString = target.ConnectionString;
+        return proxy;
+    }
+
+    public string ConnectionString { get; private set; } = "";
+
+    /// <summary>How many messages the server answers as one (Sync, simple Query) came since the last time this was asked.</summary>
+    public int TakeRoundTrips() => Interlocked.Exchange(ref roundTrips, 0);
+
+    /// <summary>The next message of the server that says this is not passed on; its connection is cut instead.</summary>
+    public void LoseAnswer(string text) => losing = Encoding.UTF8.GetBytes(text);
+
+    public bool HasLost => losing is null;
 
     /// <summary>Hits the next ones.</summary>
     /// <param name="fault">How.</param>
@@ -134,7 +165,9 @@ internal sealed class FaultProxy : IAsyncDisposable
 
     private async Task ServeAsync(Socket client)
     {
-        using var server = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        using var server = Target is UnixDomainSocketEndPoint
+            ? new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified)
+            : new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         using var link = new Link(this, client, server);
         lock (gate)
             links.Add(link);
@@ -194,6 +227,8 @@ internal sealed class FaultProxy : IAsyncDisposable
                 buffer.AsSpan(at).CopyTo(message);
                 if (!await FillAsync(client, message.AsMemory(HeadLength - at), cancellationToken))
                     return;
+                if (at == 0 && message[0] is (byte)'S' or (byte)'Q')
+                    Interlocked.Increment(ref proxy.roundTrips);
                 if (proxy.hole is { } hole)
                     await hole.Task;
                 if (at == 0 && IsTarget(message, out var isCommit) && proxy.TakeFault(isCommit, out var fault))
@@ -220,6 +255,12 @@ internal sealed class FaultProxy : IAsyncDisposable
                     return;
                 if (proxy.hole is { } hole)
                     await hole.Task;
+                if (proxy.losing is { } text && message.AsSpan().IndexOf(text) >= 0)
+                {
+                    proxy.losing = null;
+                    return;
+                }
+
                 if (message[0] == (byte)'C' && awaited != Awaited.Nothing)
                 {
                     if (awaited == Awaited.ToLose)

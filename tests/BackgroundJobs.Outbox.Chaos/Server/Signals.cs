@@ -6,6 +6,7 @@ namespace BackgroundJobs.Outbox.Chaos.Server;
 internal static partial class Signals
 {
     public const int Kill = 9;
+    public const int Interrupt = 2;
     public const int Terminate = 15;
 
     public static int Stop => OperatingSystem.IsMacOS() ? 17 : 19;

@@ -1,5 +1,5 @@
+using BackgroundJobs.Outbox.Chaos.Server;
 using BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
-using BackgroundJobs.Outbox.PostgresTests.Support;
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
 
@@ -15,7 +15,7 @@ public sealed class RoundTripTests
     public async Task Known_arguments_cost_no_round_trip_and_late_bound_ones_at_most_one(int entities, bool sync)
     {
         await using var shop = await Shop.OpenAsync();
-        await using var proxy = new CountingProxy(shop.Database.ConnectionString);
+        await using var proxy = FaultProxy.Before(shop.Database.ConnectionString);
         await using var source = NpgsqlDataSource.Create(proxy.ConnectionString);
         async Task<int> CountAsync(Action<ShopContext, Server> each)
         {
@@ -27,9 +27,9 @@ public sealed class RoundTripTests
                 each(db, server);
             }
 
-            proxy.Take();
+            proxy.TakeRoundTrips();
             await db.SaveAsync(sync);
-            return proxy.Take();
+            return proxy.TakeRoundTrips();
         }
 
         // Npgsql reads the server's types with the first connection.

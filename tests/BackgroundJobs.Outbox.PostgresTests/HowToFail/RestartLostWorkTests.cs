@@ -1,4 +1,5 @@
 using System.Threading.Channels;
+using BackgroundJobs.Outbox.Chaos.Server;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.TestWorker;

@@ -1,11 +1,11 @@
 using System.Diagnostics;
-using System.Runtime.InteropServices;
 using System.Text;
+using BackgroundJobs.Outbox.Chaos.Server;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Support;
 
 // A worker as a process of its own: to be killed, frozen, and asked to stop.
-internal sealed partial class WorkerProcess : IAsyncDisposable
+internal sealed class WorkerProcess : IAsyncDisposable
 {
     private readonly Process process;
     private readonly StringBuilder output = new();
@@ -56,7 +56,7 @@ internal sealed partial class WorkerProcess : IAsyncDisposable
 
     public void Kill() => process.Kill();
 
-    public void Signal(int signal) => Assert.Equal(0, Send(process.Id, signal));
+    public void Signal(int signal) => Assert.True(process.Send(signal));
 
     public Task ExitAsync(double seconds = 30) => process.WaitForExitAsync(TestContext.Current.CancellationToken).WaitAsync(TimeSpan.FromSeconds(seconds), TimeProvider.System);
 
@@ -67,17 +67,4 @@ internal sealed partial class WorkerProcess : IAsyncDisposable
         await process.WaitForExitAsync(CancellationToken.None);
         process.Dispose();
     }
-
-    [LibraryImport("libc", EntryPoint = "kill")]
-    private static partial int Send(int processId, int signal);
-}
-
-internal static class Signals
-{
-    public const int Interrupt = 2;
-    public const int Terminate = 15;
-
-    public static int Stop => OperatingSystem.IsMacOS() ? 17 : 19;
-
-    public static int Continue => OperatingSystem.IsMacOS() ? 19 : 18;
 }

@@ -1,6 +1,8 @@
+using BackgroundJobs.Outbox.Chaos.Server;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using Dapper;
+using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.WithoutEf;
 
@@ -41,6 +43,35 @@ public sealed class NpgsqlEnqueueTests
 
         Assert.Equal("20000|19999|1", await database.ScalarAsync<string>(
             "SELECT concat_ws('|', count(*), max((args->>'number')::integer), count(DISTINCT xmin::text)) FROM outbox.jobs"));
+    }
+
+    // Told that it failed, a caller would enqueue again.
+    [Fact]
+    public async Task A_hint_that_cannot_be_sent_after_the_commit_is_no_failure()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var proxy = FaultProxy.Before(database.ConnectionString);
+        await using var source = NpgsqlDataSource.Create(proxy.ConnectionString);
+        var queue = new JobQueue(source);
+        var admin = new JobAdmin(source);
+        await LosingTheHintAsync(() => queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken));
+        await LosingTheHintAsync(() => queue.WakeAsync("default", cancellationToken: TestContext.Current.CancellationToken));
+        await admin.PauseQueueAsync("default", cancellationToken: TestContext.Current.CancellationToken);
+        await LosingTheHintAsync(async () => Assert.True(await admin.ResumeQueueAsync("default", TestContext.Current.CancellationToken)));
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds) VALUES (gen_random_uuid(), 'w', 'h', 1, '1', '1 h', '{}', '{}');
+            UPDATE outbox.jobs SET lease_token = gen_random_uuid(), worker_id = (SELECT id FROM outbox.workers), claimed_at = now();
+            """);
+        await LosingTheHintAsync(async () => Assert.Equal(new(0, 1), await admin.CancelAsync(JobFilter.Everything, cancellationToken: TestContext.Current.CancellationToken)));
+        Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs WHERE cancel_requested_at IS NOT NULL"));
+
+        async Task LosingTheHintAsync(Func<Task> act)
+        {
+            // A column of the answer to notify.sql.
+            proxy.LoseAnswer("set_config");
+            await act();
+            Assert.True(proxy.HasLost);
+        }
     }
 
     [Fact]

@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.Chaos.Server;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
@@ -105,7 +106,7 @@ public sealed class DatabaseDownTests
     public async Task Jobs_of_a_claim_whose_answer_is_lost_are_given_back_by_the_worker_while_it_lives_and_when_it_stops(bool stop)
     {
         await using var database = await ScratchDatabase.MigratedAsync();
-        await using var proxy = new CountingProxy(database.ConnectionString);
+        await using var proxy = FaultProxy.Before(database.ConnectionString);
         var worker = await WorkerHost.StartAsync(
             database,
             o => o.Handle<OtherJob>((_, _, _) => Task.CompletedTask),

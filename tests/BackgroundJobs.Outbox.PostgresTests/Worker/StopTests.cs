@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.Chaos.Server;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.TestWorker;
