@@ -20,5 +20,10 @@ internal sealed class ActorsTold
 
     public TimeSpan WorstRescue { get; set; }
 
+    public string? WorstRescued { get; set; }
+
+    // Since the run began.
+    public TimeSpan WorstRescuedAt { get; set; }
+
     public TimeSpan WorstResume { get; set; }
 }

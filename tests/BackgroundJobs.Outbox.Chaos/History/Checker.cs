@@ -103,7 +103,8 @@ internal sealed class Checker
         var told = new ActorsTold { FencedRejected = fenced, Calls = calls };
         foreach (var each in writerLogs.SelectMany(ActorLog.Read).GroupBy(line => line.Id))
             Told(each.Key, [.. each.Select(line => line.What)], told);
-        told.WorstRescue = Worst(deaths, crashes);
+        (told.WorstRescue, var at, told.WorstRescued) = Worst(deaths, crashes);
+        told.WorstRescuedAt = at - utc;
         told.WorstResume = recoveries.Select(at => ends.Where(end => end >= UtcOf(at)).Select(end => end - UtcOf(at)).DefaultIfEmpty(TimeSpan.Zero).Min()).DefaultIfEmpty().Max();
         return told;
     }
@@ -241,14 +242,17 @@ internal sealed class Checker
     }
 
     // From the moment a process could not go on to the moment its job was free again.
-    private TimeSpan Worst(IReadOnlyList<(long At, int ProcessId)> deaths, Dictionary<(Guid, int), DateTimeOffset> crashes)
+    private (TimeSpan Time, DateTimeOffset At, string What) Worst(IReadOnlyList<(long At, int ProcessId)> deaths, Dictionary<(Guid, int), DateTimeOffset> crashes)
     {
         var died = deaths.ToLookup(each => each.ProcessId, each => UtcOf(each.At));
         return rescues
-            .Select(each => crashes.TryGetValue((each.Job, each.Attempt), out var crash) ? each.At - crash
-                : died[each.ProcessId].Where(death => death < each.At).Select(death => each.At - death).DefaultIfEmpty(TimeSpan.Zero).Min())
-            .DefaultIfEmpty(TimeSpan.Zero)
-            .Max();
+            .Select(each => (Time: each.At - Since(each), each.At, What: $"job {each.Job}, attempt {each.Attempt}, of process {each.ProcessId}"))
+            .DefaultIfEmpty()
+            .MaxBy(each => each.Time);
+
+        DateTimeOffset Since((Guid Job, int Attempt, int ProcessId, DateTimeOffset At) rescue) =>
+            crashes.TryGetValue((rescue.Job, rescue.Attempt), out var crash) ? crash
+                : died[rescue.ProcessId].Where(death => death < rescue.At).DefaultIfEmpty(rescue.At).Max();
     }
 
     private DateTimeOffset UtcOf(long at) => utc + Stopwatch.GetElapsedTime(ticks, at);

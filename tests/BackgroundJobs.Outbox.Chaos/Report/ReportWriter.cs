@@ -101,7 +101,7 @@ internal static class ReportWriter
         ("jobs rescued from dead workers", Count(report.Rescues)),
         ("commits with a lost answer: happened / did not", $"{report.Told.UnknownCommitted} / {report.Told.UnknownRolledBack}"),
         ("operations told ok / failed or rolled back / saved before", $"{report.Told.Ok} / {report.Told.Failed} / {report.Told.Duplicate}"),
-        ("worst time until a dead worker's job was free", Seconds(report.Told.WorstRescue)),
+        ("worst time until a dead worker's job was free", $"{Seconds(report.Told.WorstRescue)}, at {Seconds(report.Told.WorstRescuedAt)}: {report.Told.WorstRescued}"),
         ("worst time until a restarted server's first job ended", Seconds(report.Told.WorstResume)),
         ("time to drain after healing", Seconds(report.Drained)),
         ("transactions read from the write-ahead log", report.Transactions.ToString("N0", CultureInfo.InvariantCulture)),
