@@ -331,6 +331,11 @@ BEGIN
             job.traceparent,
             job.errors);
     END IF;
+
+    -- Until the COMMIT this row is locked against every rescue. A process that freezes now must not hold it for ever.
+    IF current_setting('idle_in_transaction_session_timeout')::interval NOT BETWEEN interval '1 ms' AND interval '1 min' THEN
+        PERFORM set_config('idle_in_transaction_session_timeout', '1min', true);
+    END IF;
 END
 $$;
 

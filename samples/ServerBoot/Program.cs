@@ -55,4 +55,6 @@ root.SetAction(async (parsed, cancellationToken) =>
         return 2;
     }
 });
-return await root.Parse(args).InvokeAsync();
+
+// A worker's own stop takes what its handlers take: no time limit of the command line's before it.
+return await root.Parse(args).InvokeAsync(new InvocationConfiguration { ProcessTerminationTimeout = null });

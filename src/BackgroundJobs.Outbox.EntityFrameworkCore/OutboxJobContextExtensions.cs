@@ -15,7 +15,11 @@ public static class OutboxJobContextExtensions
     /// <param name="db">A context on the outbox's database, set up with <c>UseOutbox()</c>.</param>
     /// <exception cref="OutboxException">The context was not set up.</exception>
     /// <exception cref="InvalidOperationException">The attempt was already told how to end.</exception>
-    /// <remarks>Where the handler opens a transaction itself, it must commit it before it returns; else the attempt counts as failed.</remarks>
+    /// <remarks>
+    /// Where the handler opens a transaction itself, it must commit it before it returns; else the attempt counts as failed. Nobody can rescue
+    /// the job between that save and the commit, so PostgreSQL ends a session that does nothing for a minute in between
+    /// (idle_in_transaction_session_timeout, for this transaction, where it is not shorter).
+    /// </remarks>
     public static void CompleteWith(this JobContext context, DbContext db)
     {
         ArgumentNullException.ThrowIfNull(context);

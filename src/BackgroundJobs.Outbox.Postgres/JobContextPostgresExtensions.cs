@@ -8,7 +8,8 @@ public static class JobContextPostgresExtensions
 {
     /// <summary>
     /// Completes the job in the handler's transaction: effect and completion are one COMMIT, so the effect happens once. To be called last,
-    /// before Commit: it locks nothing that others need, but the row is gone for this transaction.
+    /// before Commit: until then nobody can rescue the job, so PostgreSQL ends a session that does nothing for a minute in between (its
+    /// idle_in_transaction_session_timeout, for this transaction, where it is not shorter).
     /// </summary>
     /// <param name="context">The attempt.</param>
     /// <param name="transaction">The handler's transaction, on a connection to the outbox's database. The caller commits it.</param>

@@ -99,6 +99,50 @@ public sealed class LeaseTests
             "SELECT concat_ws('|', (SELECT count(*) FROM outbox.jobs WHERE lease_token IS NULL), (SELECT count(*) FROM outbox.workers))"));
     }
 
+    // W04: frozen between its completion and its COMMIT.
+    [Fact]
+    public async Task A_handler_that_freezes_before_its_commit_holds_its_job_until_the_server_ends_its_session()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var (queue, job) = await ClaimedAsync(database, TimeSpan.FromMilliseconds(1));
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await using (var impatient = new NpgsqlCommand("SET idle_in_transaction_session_timeout = '400ms'", connection))
+            await impatient.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
+        await new JobContext(job, EmptyServices.Instance, queue.Options, CancellationToken.None).CompleteAsync(transaction, TestContext.Current.CancellationToken);
+        Assert.Empty(await queue.RescueAsync(5, TestContext.Current.CancellationToken));
+        await Eventually.TrueAsync(async () => (await queue.RescueAsync(5, TestContext.Current.CancellationToken)).Count == 1, "the job is rescued");
+        await Assert.ThrowsAnyAsync<NpgsqlException>(() => transaction.CommitAsync(TestContext.Current.CancellationToken));
+        Assert.Equal("1|0", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', (SELECT count(*) FROM outbox.jobs WHERE lease_token IS NULL), (SELECT count(*) FROM outbox.job_history))"));
+    }
+
+    [Theory]
+    [InlineData("0", "1min")]
+    [InlineData("5min", "1min")]
+    [InlineData("10s", "10s")]
+    public async Task A_completion_bounds_the_idle_time_of_its_transaction_alone(string before, string during)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var (queue, job) = await ClaimedAsync(database, TimeSpan.FromMinutes(1));
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        await AskAsync($"SET idle_in_transaction_session_timeout = '{before}'");
+        await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
+        {
+            await new JobContext(job, EmptyServices.Instance, queue.Options, CancellationToken.None).CompleteAsync(transaction, TestContext.Current.CancellationToken);
+            Assert.Equal(during, await AskAsync("SHOW idle_in_transaction_session_timeout"));
+            await transaction.CommitAsync(TestContext.Current.CancellationToken);
+        }
+
+        Assert.Equal(before, await AskAsync("SHOW idle_in_transaction_session_timeout"));
+
+        async Task<object?> AskAsync(string sql)
+        {
+            await using var command = new NpgsqlCommand(sql, connection);
+            return await command.ExecuteScalarAsync(TestContext.Current.CancellationToken);
+        }
+    }
+
     [Fact]
     public async Task A_worker_that_cannot_beat_cancels_its_handlers_before_its_lease_ends()
     {
