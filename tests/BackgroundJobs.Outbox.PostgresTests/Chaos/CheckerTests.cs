@@ -1,0 +1,273 @@
+using System.Diagnostics;
+using BackgroundJobs.Outbox.Chaos.Actors;
+using BackgroundJobs.Outbox.Chaos.History;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Chaos;
+
+// A checker that cannot fail shows nothing: here each promise is broken by a history made for it, and the whole one is found whole.
+public sealed class CheckerTests : IDisposable
+{
+    private static readonly Guid Job = new("00000000-0000-7000-8000-000000000001");
+    private static readonly Guid Operation = new("00000000-0000-4000-8000-000000000002");
+    private static readonly Guid A = new("aaaaaaaa-0000-4000-8000-000000000000");
+    private static readonly Guid B = new("bbbbbbbb-0000-4000-8000-000000000000");
+
+    private readonly Checker checker = new();
+    private readonly string workerLog = Path.GetTempFileName();
+    private readonly string writerLog = Path.GetTempFileName();
+    private int xid;
+
+    public void Dispose()
+    {
+        File.Delete(workerLog);
+        File.Delete(writerLog);
+    }
+
+    [Fact]
+    public void A_history_in_which_all_is_well_breaks_nothing()
+    {
+        Enqueue();
+        Claim(1, A);
+        Release(1);
+        Claim(2, B);
+        Complete(2, effect: 2);
+        Worker(Word.Started, 1);
+        Worker(Word.Started, 2);
+        Writer(Word.Invoke, Word.Ok);
+        Finish();
+        Assert.Empty(checker.Violations);
+    }
+
+    [Fact]
+    public void A_job_that_never_ends_is_lost()
+    {
+        Enqueue();
+        Claim(1, A);
+        Release(1);
+        Broken(Promise.NoneLost);
+    }
+
+    [Fact]
+    public void A_job_that_vanishes_without_a_history_is_lost()
+    {
+        Enqueue();
+        Claim(1, A);
+        Hear($"table outbox.jobs: DELETE: id[uuid]:'{Job}'");
+        Broken(Promise.NoneLost);
+    }
+
+    [Fact]
+    public void A_run_of_a_job_that_was_rolled_back_is_a_ghost()
+    {
+        Worker(Word.Started, 1);
+        Broken(Promise.NoGhost);
+    }
+
+    [Fact]
+    public void A_run_of_an_attempt_that_no_claim_gave_is_a_ghost()
+    {
+        Enqueue();
+        Claim(1, A);
+        Complete(1, effect: 1);
+        Worker(Word.Started, 2);
+        Broken(Promise.NoGhost);
+    }
+
+    [Fact]
+    public void A_handler_that_does_not_find_its_row_is_said()
+    {
+        Enqueue();
+        Claim(1, A);
+        Complete(1, effect: 1);
+        Worker(Word.Missing, 1);
+        Broken(Promise.RowsFirst);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void An_entity_without_its_job_or_a_job_without_its_entity_is_not_atomic(bool entity)
+    {
+        Hear(entity ? Entity : Inserted());
+        Finish();
+        Assert.Equal(1, checker.Count(Promise.Atomic));
+    }
+
+    [Fact]
+    public void An_operation_that_is_committed_twice_is_not_atomic()
+    {
+        Enqueue();
+        Claim(1, A);
+        Complete(1, effect: 1);
+        var other = Guid.NewGuid();
+        Hear(Entity.Replace($"{Job}", $"{other}", StringComparison.Ordinal), Inserted(other));
+        Finish();
+        Assert.Equal(1, checker.Count(Promise.Atomic));
+    }
+
+    [Fact]
+    public void A_second_effect_and_an_effect_without_its_completion_are_found()
+    {
+        Enqueue();
+        Claim(1, A);
+        Hear(Effect(1));
+        Complete(1, effect: 1);
+        Finish();
+        Assert.Equal(2, checker.Count(Promise.EffectOnce));
+    }
+
+    [Fact]
+    public void An_effect_of_an_attempt_that_had_lost_its_lease_is_found()
+    {
+        Enqueue();
+        Claim(1, A);
+        Release(1);
+        Claim(2, B);
+        Complete(2, effect: 1);
+        Broken(Promise.Fence);
+    }
+
+    [Fact]
+    public void A_lease_that_is_overwritten_is_found()
+    {
+        Enqueue();
+        Claim(1, A);
+        Hear(Updated(1, B));
+        Complete(1, effect: 1);
+        Broken(Promise.Fence);
+    }
+
+    [Fact]
+    public void A_completion_of_what_nobody_held_is_found()
+    {
+        Enqueue();
+        Complete(0, effect: 0);
+        Broken(Promise.Fence);
+    }
+
+    [Fact]
+    public void A_completion_that_no_handler_returned_for_is_found()
+    {
+        Hear(Entity, Inserted(kind: PlainJob.Kind));
+        Claim(1, A);
+        Hear($"table outbox.jobs: DELETE: id[uuid]:'{Job}'", Remembered(1));
+        Broken(Promise.Fence);
+    }
+
+    [Fact]
+    public void An_attempt_that_is_skipped_and_a_change_after_the_end_are_not_legal()
+    {
+        Enqueue();
+        Claim(2, A);
+        Complete(2, effect: 2);
+        Hear(Updated(3, B));
+        Finish();
+        Assert.Equal(2, checker.Count(Promise.Legal));
+    }
+
+    [Theory]
+    [InlineData(Word.Ok, false)]
+    [InlineData(Word.Duplicate, false)]
+    [InlineData(Word.Fail, true)]
+    public void A_writer_that_was_told_the_wrong_thing_is_found(string told, bool committed)
+    {
+        if (committed)
+        {
+            Enqueue();
+            Claim(1, A);
+            Complete(1, effect: 1);
+        }
+
+        Writer(Word.Invoke, told);
+        Broken(Promise.Honest);
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A_writer_that_was_told_nothing_is_believed_either_way(bool committed)
+    {
+        if (committed)
+        {
+            Enqueue();
+            Claim(1, A);
+            Complete(1, effect: 1);
+        }
+
+        Writer(Word.Invoke);
+        var told = Finish();
+        Assert.Empty(checker.Violations);
+        Assert.Equal((committed ? 1 : 0, committed ? 0 : 1), (told.UnknownCommitted, told.UnknownRolledBack));
+    }
+
+    [Fact]
+    public void How_long_a_dead_workers_job_lay_about_is_measured()
+    {
+        Hear($"table outbox.workers: INSERT: id[uuid]:'{A}' process_id[integer]:77");
+        Enqueue();
+        Claim(1, A);
+        var died = Stopwatch.GetTimestamp();
+        var rescue = $"table outbox.workers: UPDATE: id[uuid]:'{A}' process_id[integer]:77 dead_at[timestamp with time zone]:'2026-01-01 00:00:00+00'";
+        checker.Heard(new("9", TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(4), [Change.Parse(rescue), Change.Parse(Updated(1, null))]));
+        var told = checker.Finish([workerLog], [writerLog], [(died, 77)], []);
+        Assert.InRange(told.WorstRescue.TotalSeconds, 3.9, 4.1);
+        Assert.Equal(1, checker.Rescues);
+    }
+
+    [Fact]
+    public void A_line_of_the_log_is_read_with_everything_that_can_stand_in_it()
+    {
+        var change = Change.Parse("table public.\"odd\": UPDATE: old-key: id[bigint]:1 new-tuple: id[bigint]:2 kinds[text[]]:'{a,b}' at[timestamp with time zone]:null text[text]:'it''s '': [x]' flag[boolean]:true");
+        Assert.Equal(("public.\"odd\"", ChangeKind.Update), (change.Table, change.Kind));
+        Assert.Equal(
+            ["id=2", "kinds={a,b}", "at=", "text=it's ': [x]", "flag=true"],
+            change.Values.Select(each => $"{each.Key}={each.Value}"));
+        Assert.Empty(Change.Parse("table outbox.job_history_20261125: DELETE: (no-tuple-data)").Values);
+        Assert.Throws<FormatException>(() => Change.Parse("BEGIN 1"));
+    }
+
+    private static string Entity => $"table public.entities: INSERT: id[bigint]:1 operation[uuid]:'{Operation}' job_id[uuid]:'{Job}'";
+
+    private static string Inserted(Guid? id = null, string? kind = null) =>
+        $"table outbox.jobs: INSERT: id[uuid]:'{id ?? Job}' kind[text]:'{kind ?? EffectJob.Kind}' attempt[integer]:0 lease_token[uuid]:null worker_id[uuid]:null";
+
+    private static string Updated(int attempt, Guid? worker) =>
+        $"table outbox.jobs: UPDATE: id[uuid]:'{Job}' kind[text]:'{EffectJob.Kind}' attempt[integer]:{attempt} "
+        + (worker is null ? "lease_token[uuid]:null worker_id[uuid]:null" : $"lease_token[uuid]:'{worker}' worker_id[uuid]:'{worker}'");
+
+    private static string Effect(int attempt) => $"table public.effects: INSERT: id[bigint]:1 job_id[uuid]:'{Job}' attempt[integer]:{attempt}";
+
+    private static string Remembered(int attempt) => $"table outbox.job_history_20261125: INSERT: id[uuid]:'{Job}' attempt[integer]:{attempt} state[text]:'completed'";
+
+    private void Enqueue() => Hear(Entity, Inserted());
+
+    private void Claim(int attempt, Guid worker) => Hear(Updated(attempt, worker));
+
+    private void Release(int attempt) => Hear(Updated(attempt, null));
+
+    private void Complete(int attempt, int effect) => Hear($"table outbox.jobs: DELETE: id[uuid]:'{Job}'", Remembered(attempt), Effect(effect));
+
+    private void Hear(params string[] lines) =>
+        checker.Heard(new($"{++xid}", TimeProvider.System.GetUtcNow(), [.. lines.Select(Change.Parse)]));
+
+    private void Worker(string word, int attempt)
+    {
+        using var log = new ActorLog(workerLog);
+        log.Write(word, Job, attempt);
+    }
+
+    private void Writer(params string[] words)
+    {
+        using var log = new ActorLog(writerLog);
+        foreach (var word in words)
+            log.Write(word, Operation);
+    }
+
+    private ActorsTold Finish() => checker.Finish([workerLog], [writerLog], [], []);
+
+    private void Broken(string promise)
+    {
+        Finish();
+        Assert.True(checker.Count(promise) > 0, $"Not found; found: {string.Join("; ", checker.Violations.Keys)}");
+    }
+}
