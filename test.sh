@@ -30,6 +30,7 @@ install() {
 missing() {
     command -v psql >/dev/null && ls /usr/lib/postgresql/*/bin/initdb >/dev/null 2>&1 || command -v initdb >/dev/null || echo postgresql
     command -v pgbouncer >/dev/null || [ -x /usr/sbin/pgbouncer ] || echo pgbouncer
+    [ "$(uname)" != Linux ] || ls /usr/lib*/faketime/libfaketimeMT.so.1 /usr/lib/*/faketime/libfaketimeMT.so.1 >/dev/null 2>&1 || echo faketime
     if [ "$all_versions" = true ] || [ "${OUTBOX_POSTGRES:-}" = embedded ]; then command -v npm >/dev/null || echo npm; fi
 }
 

@@ -6,8 +6,9 @@ using Npgsql;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
-// A retrying strategy repeats a save whose COMMIT had no answer. When that COMMIT did happen, the repeated insert meets its own rows, most often
-// at a key of the application's, and the save would end in words that say the opposite of what is there. Its jobs tell.
+// A retrying strategy repeats a save whose COMMIT had no answer. When that COMMIT did happen, the repeated insert meets its own rows: at the
+// jobs' key, which SaveErrors translates, or before it at one of the application's (late binding takes keys before the insert, so a retry has
+// the same ones), and then the save would end in words that say the opposite of what is there. Its jobs tell.
 internal sealed class EarlierTry
 {
     private readonly NpgsqlConnection template;
@@ -21,7 +22,7 @@ internal sealed class EarlierTry
         this.ids = ids;
     }
 
-    // Null: there is none to find, or the error says it by itself (SaveErrors). In a transaction of the application's it is the application that repeats, and knows.
+    // Null: there is none to find, or the error says it by itself. In a transaction of the application's, the application repeats, and knows.
     public static EarlierTry? Of(DbContext context, PendingJobs pending, Exception exception)
     {
         if (exception.InnerException is not PostgresException { SqlState: PostgresErrorCodes.UniqueViolation, ConstraintName: not "jobs_pkey" }
@@ -49,7 +50,7 @@ internal sealed class EarlierTry
         }
         catch (NpgsqlException)
         {
-            // What cannot be known is not said: the save's own error stands.
+            // As below.
             return;
         }
 
@@ -69,18 +70,20 @@ internal sealed class EarlierTry
                 found = (long)(await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))!;
             }
         }
-        catch (NpgsqlException)
+        catch (Exception e) when (e is NpgsqlException or OperationCanceledException)
         {
+            // What cannot be known is not said: the save's own error stands.
             return;
         }
 
         Judge(found, exception);
     }
 
-    private NpgsqlCommand Command(NpgsqlConnection connection) => new(SqlFile.Read(typeof(EarlierTry).Assembly, "sql/count_saved_jobs.sql", options.Schema).Text, connection)
-    {
-        Parameters = { new NpgsqlParameter<Guid[]> { TypedValue = ids } },
-    };
+    private NpgsqlCommand Command(NpgsqlConnection connection) =>
+        new(SqlFile.Read(typeof(EarlierTry).Assembly, "sql/count_saved_jobs.sql", options.Schema).Text, connection)
+        {
+            Parameters = { new NpgsqlParameter<Guid[]> { TypedValue = ids } },
+        };
 
     private void Judge(long found, Exception exception)
     {

@@ -48,7 +48,7 @@ internal sealed class OutboxWorkerService(
         {
             await BuildAsync(queue, connections, [.. kinds], cancellationToken).ConfigureAwait(false);
         }
-        catch (Exception e) when (e is NpgsqlException { IsTransient: true } or TimeoutException or System.Net.Sockets.SocketException)
+        catch (Exception e) when (IsNotUpYet(e))
         {
             // A database that is not up yet is no reason to fail a deployment; one without our schema is.
             logger.ClaimFailed(e, options.PollInterval);
@@ -155,6 +155,10 @@ internal sealed class OutboxWorkerService(
             }
         }
     }
+
+    // Class 08 whole: with 08P01 PgBouncer passes on whatever keeps it from the server, were it only that all connections are taken.
+    private static bool IsNotUpYet(Exception e) =>
+        e is NpgsqlException { IsTransient: true } or PostgresException { SqlState: ['0', '8', ..] } or TimeoutException or System.Net.Sockets.SocketException;
 
     // The application's own data source is used as it is; from a connection string we make ours, with what a worker needs.
     private NpgsqlDataSource Connections(string? connectionString, JobQueue? indexed = null)

@@ -32,7 +32,7 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
         await nemesis.RunAsync(fault => Say($"{fault.Name}: {fault.Effect ?? fault.Error ?? "no effect"}"), cancellationToken);
 
         Say("healed; the writers stop");
-        foreach (var writer in arena.WritersOfJobs)
+        foreach (var writer in arena.Writers)
             await StopAsync(writer);
         await arena.Server.ExecuteAsync("UPDATE outbox.queues SET paused_at = NULL", cancellationToken);
         var backlog = await arena.Server.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs", cancellationToken);
@@ -47,7 +47,7 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
         await readingEnd.CancelAsync();
         await reading;
 
-        var told = checker.Finish(arena.Workers.Select(each => each.LogFile), arena.WritersOfJobs.Select(each => each.LogFile), arena.Deaths, arena.Recoveries);
+        var told = checker.Finish(arena.Workers.Select(each => each.LogFile), arena.Writers.Select(each => each.LogFile), arena.Deaths, arena.Recoveries);
         return new ChaosReport(
             options, arena.Server.Description, checker, told, nemesis.Injected, AllFaults.Missing(arena),
             [.. AllFaults.OfActors(arena).Concat(AllFaults.OfTheDatabase(arena)).Select(fault => fault.Name)], drained, reader.Transactions);

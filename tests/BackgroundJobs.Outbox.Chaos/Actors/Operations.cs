@@ -19,16 +19,16 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
         return random.Next(12) switch
         {
             0 => RunAsync(draw, ImplicitAsync),
-            1 => RunAsync(draw, operation => Sync(draw, operation)),
+            1 => RunAsync(draw, operation => Task.Run(() => Save(draw, operation))),
             2 => RunAsync(draw, operation => ExplicitAsync(draw, operation)),
-            3 => RolledBackAsync(draw),
+            3 => RunAsync(draw, operation => RolledBackAsync(draw, operation), always: Word.Fail),
             4 => SavepointAsync(draw),
             5 => RunAsync(draw, operation => ScopeAsync(draw, operation)),
             6 => RunAsync(draw, operation => ForeignAsync(draw, operation)),
             7 => RunAsync(draw, operation => RetryingAsync(draw, operation)),
             8 => RunAsync(draw, LateAsync),
             9 => RunAsync(draw, operation => WithoutEfAsync(draw, operation)),
-            10 => RunAsync(draw, operation => InSqlAsync(operation)),
+            10 => RunAsync(draw, InSqlAsync),
             _ => RunAsync(draw, operation => ManyAsync(draw, operation)),
         };
 
@@ -49,34 +49,29 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
         }
     }
 
-    private async Task RunAsync(Draw draw, Func<Guid, Task> body)
+    // Always: what is told whatever happens, of an operation that is never committed.
+    private async Task RunAsync(Draw draw, Func<Guid, Task> body, string? always = null)
     {
         log.Write(Word.Invoke, draw.Operation);
         try
         {
             await body(draw.Operation);
-            log.Write(Word.Ok, draw.Operation);
+            log.Write(always ?? Word.Ok, draw.Operation);
         }
 #pragma warning disable CA1031 // Whatever it is, it is what this writer was told.
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            log.Write(Told(e), draw.Operation, note: $"{e.GetType().Name}: {e.Message}");
+            log.Write(always ?? Told(e), draw.Operation, note: $"{e.GetType().Name}: {e.Message}");
         }
     }
 
-    private static async Task Sync(Draw draw, Guid operation, DbContextOptions<ChaosDb> options)
+    private void Save(Draw draw, Guid operation)
     {
-        await Task.Yield();
-        using var db = new ChaosDb(options);
+        using var db = new ChaosDb(plain);
         Add(db, draw, operation);
-        // The twin of SaveChangesAsync is what is to be run here.
-#pragma warning disable CA1849
         db.SaveChanges();
-#pragma warning restore CA1849
     }
-
-    private Task Sync(Draw draw, Guid operation) => Sync(draw, operation, plain);
 
     private async Task ExplicitAsync(Draw draw, Guid operation)
     {
@@ -87,26 +82,13 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
         await transaction.CommitAsync(draw.Impatient());
     }
 
-    private async Task RolledBackAsync(Draw draw)
+    private async Task RolledBackAsync(Draw draw, Guid operation)
     {
-        log.Write(Word.Invoke, draw.Operation);
-        try
-        {
-            await using var db = new ChaosDb(plain);
-            await using var transaction = await db.Database.BeginTransactionAsync();
-            Add(db, draw, draw.Operation);
-            await db.SaveChangesAsync();
-            await transaction.RollbackAsync();
-        }
-#pragma warning disable CA1031 // It was never committed, whatever came between.
-        catch (Exception e)
-#pragma warning restore CA1031
-        {
-            log.Write(Word.Fail, draw.Operation, note: $"{e.GetType().Name}: {e.Message}");
-            return;
-        }
-
-        log.Write(Word.Fail, draw.Operation, note: "rolled back");
+        await using var db = new ChaosDb(plain);
+        await using var transaction = await db.Database.BeginTransactionAsync();
+        Add(db, draw, operation);
+        await db.SaveChangesAsync();
+        await transaction.RollbackAsync();
     }
 
     private async Task SavepointAsync(Draw draw)

@@ -8,8 +8,8 @@ namespace BackgroundJobs.Outbox.Chaos.Faults;
 // Everything that can be hurt.
 internal sealed class Arena : IAsyncDisposable
 {
-    private const int DirectWorkers = 3;
-    private const int Writers = 2;
+    private const int DirectWorkerCount = 3;
+    private const int WriterCount = 2;
 
     private readonly Lock gate = new();
     private readonly List<(long At, int ProcessId)> deaths = [];
@@ -37,7 +37,7 @@ internal sealed class Arena : IAsyncDisposable
 
     public List<ActorSlot> Workers { get; } = [];
 
-    public List<ActorSlot> WritersOfJobs { get; } = [];
+    public List<ActorSlot> Writers { get; } = [];
 
     public ActorSlot? PooledWorker { get; private set; }
 
@@ -46,7 +46,7 @@ internal sealed class Arena : IAsyncDisposable
 
     public string ClockFile => Path.Combine(Options.Folder, "clock");
 
-    public IEnumerable<ActorSlot> Everyone => Workers.Concat(WritersOfJobs);
+    public IEnumerable<ActorSlot> Everyone => Workers.Concat(Writers);
 
     public static async Task<Arena> StartAsync(ChaosOptions options, CancellationToken cancellationToken)
     {
@@ -68,12 +68,12 @@ internal sealed class Arena : IAsyncDisposable
     // After the history is being read: nothing may happen before.
     public void StartActors()
     {
-        for (var number = 0; number < DirectWorkers; number++)
+        for (var number = 0; number < DirectWorkerCount; number++)
             Workers.Add(Actor("worker", $"worker{number}", new FaultProxy(Server.EndPoint), number == 0 ? ShiftClock : null));
         if (Pooler is not null)
             Workers.Add(PooledWorker = Actor("worker", "pooled", new FaultProxy(new IPEndPoint(Server.EndPoint.Address, Pooler.Port))));
-        for (var number = 0; number < Writers; number++)
-            WritersOfJobs.Add(Actor("writer", $"writer{number}", new FaultProxy(Server.EndPoint)));
+        for (var number = 0; number < WriterCount; number++)
+            Writers.Add(Actor("writer", $"writer{number}", new FaultProxy(Server.EndPoint)));
     }
 
     // A process that the run itself killed or froze, for how long its jobs then lay about.
@@ -143,7 +143,6 @@ internal sealed class Arena : IAsyncDisposable
         start.Environment["FAKETIME_TIMESTAMP_FILE"] = ClockFile;
         start.Environment["FAKETIME_NO_CACHE"] = "1";
         start.Environment["FAKETIME_DONT_FAKE_MONOTONIC"] = "1";
-        start.Environment["FAKETIME_FORCE_MONOTONIC_FIX"] = "0";
     }
 
     private static string? FindFakeTime() =>

@@ -25,7 +25,7 @@ internal static class NetworkFaults
         HoleAsync(arena.Workers[random.Next(arena.Workers.Count)], arena.Options.Lease * (0.5 + random.NextDouble()), cancellationToken);
 
     public static Task<string?> WriterHoleAsync(Arena arena, Random random, CancellationToken cancellationToken) =>
-        HoleAsync(arena.WritersOfJobs[random.Next(arena.WritersOfJobs.Count)], TimeSpan.FromSeconds(1 + random.Next(3)), cancellationToken);
+        HoleAsync(arena.Writers[random.Next(arena.Writers.Count)], TimeSpan.FromSeconds(1 + random.Next(3)), cancellationToken);
 
     public static async Task<string?> PoolerAsync(Arena arena, string command, CancellationToken cancellationToken)
     {

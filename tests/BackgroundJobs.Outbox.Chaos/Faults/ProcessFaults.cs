@@ -22,7 +22,7 @@ internal static class ProcessFaults
 
     public static async Task<string?> KillWriterAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
-        var writer = Any(arena.WritersOfJobs, random);
+        var writer = Any(arena.Writers, random);
         var process = writer.Process;
         process.Kill();
         await process.WaitForExitAsync(cancellationToken);

@@ -15,9 +15,6 @@ internal sealed class ActorsTold
 
     public int FencedRejected { get; init; }
 
-    // Calls of another system, which are at least once.
-    public int Calls { get; init; }
-
     public TimeSpan WorstRescue { get; set; }
 
     public string? WorstRescued { get; set; }

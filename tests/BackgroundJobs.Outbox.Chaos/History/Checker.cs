@@ -8,11 +8,12 @@ internal sealed class Checker
 {
     private const int KeptExamples = 20;
     private const string Completed = "completed";
+    private const string Gone = "gone";
 
     private readonly Dictionary<Guid, JobStory> jobs = [];
     private readonly Dictionary<Guid, string> operations = [];
     private readonly Dictionary<Guid, int> processes = [];
-    private readonly List<(Guid Job, int Attempt, int ProcessId, DateTimeOffset At)> rescues = [];
+    private readonly List<(Guid Job, int Attempt, int ProcessId, DateTimeOffset HeldSince, DateTimeOffset At)> rescues = [];
     private readonly List<DateTimeOffset> ends = [];
     private readonly Dictionary<string, (int Count, List<string> Examples)> violations = [];
 
@@ -64,7 +65,8 @@ internal sealed class Checker
     public ActorsTold Finish(IEnumerable<string> workerLogs, IEnumerable<string> writerLogs, IReadOnlyList<(long At, int ProcessId)> deaths, IReadOnlyList<long> recoveries)
     {
         HashSet<(Guid, int)> returned = [];
-        var (fenced, calls, crashes) = (0, 0, new Dictionary<(Guid, int), DateTimeOffset>());
+        HashSet<Guid> called = [];
+        var (fenced, crashes) = (0, new Dictionary<(Guid, int), DateTimeOffset>());
         foreach (var line in workerLogs.SelectMany(ActorLog.Read))
         {
             switch (line.What)
@@ -82,7 +84,10 @@ internal sealed class Checker
                     fenced++;
                     break;
                 case Word.Called:
-                    calls++;
+                    called.Add(line.Id);
+                    break;
+                case Word.Saved when !jobs.TryGetValue(line.Id, out var job) || job.Effects == 0:
+                    Broken(Promise.Honest, $"attempt {line.Attempt} of job {line.Id} was told that its effect was saved");
                     break;
                 case Word.Crashes:
                     crashes[(line.Id, line.Attempt)] = UtcOf(line.Ticks);
@@ -96,11 +101,13 @@ internal sealed class Checker
                 Broken(Promise.NoneLost, $"job {id} of kind {job.Kind} has not ended: {job.Stage}, attempt {job.Attempt}");
             if (job.Kind == EffectJob.Kind && job.Effects != (job.End == Completed ? 1 : 0))
                 Broken(Promise.EffectOnce, $"job {id} is {job.End} and has {job.Effects} effects");
-            if (job.End == Completed && job.Kind != EffectJob.Kind && !returned.Contains((id, job.Attempt)))
-                Broken(Promise.Fence, $"job {id} was completed as attempt {job.Attempt}, whose handler had not returned");
+            if (job.Kind == EffectJob.Kind && job.End == Completed && !called.Contains(id))
+                Broken(Promise.CalledFirst, $"job {id} was completed, and the other system was never called");
+            if (job.End is Completed or Gone && job.Kind != EffectJob.Kind && !returned.Contains((id, job.Attempt)))
+                Broken(Promise.Fence, $"job {id} was {job.End} as attempt {job.Attempt}, whose handler had not returned");
         }
 
-        var told = new ActorsTold { FencedRejected = fenced, Calls = calls };
+        var told = new ActorsTold { FencedRejected = fenced };
         foreach (var each in writerLogs.SelectMany(ActorLog.Read).GroupBy(line => line.Id))
             Told(each.Key, [.. each.Select(line => line.What)], told);
         (told.WorstRescue, var at, told.WorstRescued) = Worst(deaths, crashes);
@@ -153,11 +160,13 @@ internal sealed class Checker
         if (token is null && job.LeaseToken is not null)
         {
             if (transaction.Changes.Any(each => each is { Table: "outbox.workers", Kind: ChangeKind.Update } && each.Values["dead_at"] is not null))
-                rescues.Add((id, job.Attempt, job.Worker is { } worker ? processes.GetValueOrDefault(worker) : 0, transaction.At));
+                rescues.Add((id, job.Attempt, job.Worker is { } worker ? processes.GetValueOrDefault(worker) : 0, job.HeldSince, transaction.At));
         }
 
         (job.Stage, job.LeaseToken, job.Attempt) = (token is null ? JobStage.Waits : JobStage.Held, token, attempt);
         job.Worker = change.IdOrNull("worker_id");
+        if (isClaim)
+            job.HeldSince = transaction.At;
     }
 
     private void End(Guid id, Change? remembered, DateTimeOffset at, HashSet<Guid> completed)
@@ -168,12 +177,12 @@ internal sealed class Checker
             return;
         }
 
-        job.End = remembered?.Values["state"] ?? "gone";
+        job.End = remembered?.Values["state"] ?? Gone;
         if (remembered is null && job.Kind != BriefJob.Kind)
             Broken(Promise.NoneLost, $"job {id} of kind {job.Kind} was deleted, and the history does not know it");
         if (remembered is not null && remembered.Number("attempt") != job.Attempt)
             Broken(Promise.Fence, $"job {id} ended as attempt {remembered.Number("attempt")} while {job.Attempt} was the current one");
-        if (job.Stage != JobStage.Held && job.End is Completed or "gone")
+        if (job.Stage != JobStage.Held && job.End is Completed or Gone)
             Broken(Promise.Fence, $"job {id} was {job.End} while nobody held it");
         (job.Stage, job.LeaseToken) = (JobStage.Ended, null);
         ends.Add(at);
@@ -250,9 +259,10 @@ internal sealed class Checker
             .DefaultIfEmpty()
             .MaxBy(each => each.Time);
 
-        DateTimeOffset Since((Guid Job, int Attempt, int ProcessId, DateTimeOffset At) rescue) =>
+        // Of a process that was frozen and lives on, not what it claimed afterwards.
+        DateTimeOffset Since((Guid Job, int Attempt, int ProcessId, DateTimeOffset HeldSince, DateTimeOffset At) rescue) =>
             crashes.TryGetValue((rescue.Job, rescue.Attempt), out var crash) ? crash
-                : died[rescue.ProcessId].Where(death => death < rescue.At).DefaultIfEmpty(rescue.At).Max();
+                : died[rescue.ProcessId].Where(death => rescue.HeldSince < death && death < rescue.At).DefaultIfEmpty(rescue.At).Min();
     }
 
     private DateTimeOffset UtcOf(long at) => utc + Stopwatch.GetElapsedTime(ticks, at);

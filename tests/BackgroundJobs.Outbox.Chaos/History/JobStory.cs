@@ -20,6 +20,9 @@ internal sealed class JobStory
 
     public Guid? Worker { get; set; }
 
+    // Since when the present claim holds it, by the database's clock.
+    public DateTimeOffset HeldSince { get; set; }
+
     public int Effects { get; set; }
 
     // Completed, cancelled, dead; null while it has not ended; "gone" where its kind leaves no history.

@@ -122,15 +122,6 @@ internal sealed class FaultProxy : IAsyncDisposable
         closing?.TrySetResult();
     }
 
-    public void CutAll()
-    {
-        Link[] all;
-        lock (gate)
-            all = [.. links];
-        foreach (var link in all)
-            link.Cut();
-    }
-
     public async ValueTask DisposeAsync()
     {
         await stop.CancelAsync();
@@ -138,6 +129,15 @@ internal sealed class FaultProxy : IAsyncDisposable
         listener.Dispose();
         await accepting.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         stop.Dispose();
+    }
+
+    private void CutAll()
+    {
+        Link[] all;
+        lock (gate)
+            all = [.. links];
+        foreach (var link in all)
+            link.Cut();
     }
 
     private bool TakeFault(bool isCommit, out CommitFault fault)

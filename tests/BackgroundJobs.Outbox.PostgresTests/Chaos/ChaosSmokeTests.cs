@@ -4,7 +4,7 @@ using BackgroundJobs.Outbox.Chaos.Faults;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Chaos;
 
-// A minute of the chaos program, as a process of its own. Long runs: see the README of the program.
+// A minute of the chaos program, as a process of its own. Long runs: docs/testing.md.
 public sealed class ChaosSmokeTests(ITestOutputHelper output) : IDisposable
 {
     private const int Seconds = 60;

@@ -33,9 +33,29 @@ public sealed class CheckerTests : IDisposable
         Complete(2, effect: 2);
         Worker(Word.Started, 1);
         Worker(Word.Started, 2);
+        Worker(Word.Called, 2);
+        Worker(Word.Saved, 2);
         Writer(Word.Invoke, Word.Ok);
         Finish();
         Assert.Empty(checker.Violations);
+    }
+
+    [Fact]
+    public void A_completion_without_the_call_before_it_is_found()
+    {
+        Enqueue();
+        Claim(1, A);
+        Complete(1, effect: 1);
+        Broken(Promise.CalledFirst);
+    }
+
+    [Fact]
+    public void A_handler_that_was_told_the_wrong_thing_is_found()
+    {
+        Enqueue();
+        Claim(1, A);
+        Worker(Word.Saved, 1);
+        Broken(Promise.Honest);
     }
 
     [Fact]
@@ -192,6 +212,7 @@ public sealed class CheckerTests : IDisposable
             Enqueue();
             Claim(1, A);
             Complete(1, effect: 1);
+            Worker(Word.Called, 1);
         }
 
         Writer(Word.Invoke);
@@ -207,9 +228,10 @@ public sealed class CheckerTests : IDisposable
         Enqueue();
         Claim(1, A);
         var died = Stopwatch.GetTimestamp();
+        var longBefore = died - (60 * Stopwatch.Frequency);
         var rescue = $"table outbox.workers: UPDATE: id[uuid]:'{A}' process_id[integer]:77 dead_at[timestamp with time zone]:'2026-01-01 00:00:00+00'";
         checker.Heard(new("9", TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(4), [Change.Parse(rescue), Change.Parse(Updated(1, null))]));
-        var told = checker.Finish([workerLog], [writerLog], [(died, 77)], []);
+        var told = checker.Finish([workerLog], [writerLog], [(longBefore, 77), (died, 77)], []);
         Assert.InRange(told.WorstRescue.TotalSeconds, 3.9, 4.1);
         Assert.Equal(1, checker.Rescues);
     }

@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
-using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.Chaos.Server;
+using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using Microsoft.Extensions.DependencyInjection;
 using Npgsql;
@@ -30,6 +30,32 @@ public sealed class DatabaseDownTests
 
         await using var door = new Door(port, database.ConnectionString);
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 1, "the job runs");
+    }
+
+    // PgBouncer passes on as 08P01 whatever keeps it from the server.
+    [Fact]
+    public async Task A_worker_that_starts_while_its_pooler_gets_no_connection_begins_when_it_does()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        await using var pooler = await PgBouncer.StartAsync(database.ConnectionString);
+        await using var server = NpgsqlDataSource.Create((await TestServer.GetAsync()).ConnectionString);
+        await AllowConnectionsAsync(false);
+        await pooler.CommandAsync("RECONNECT");
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask),
+            o => (o.ConnectionString, o.PollInterval) = (pooler.ConnectionString, TimeSpan.FromMilliseconds(200)));
+        await Eventually.TrueAsync(() => worker.Log.Text.Contains("08P01", StringComparison.Ordinal), "it says that it cannot connect");
+
+        await AllowConnectionsAsync(true);
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 1, "the job runs");
+
+        async Task AllowConnectionsAsync(bool allow)
+        {
+            await using var alter = server.CreateCommand($"ALTER DATABASE \"{database.Name}\" ALLOW_CONNECTIONS {allow}");
+            await alter.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
+        }
     }
 
     [Fact]
