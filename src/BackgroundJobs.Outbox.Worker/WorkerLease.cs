@@ -88,16 +88,20 @@ internal sealed class WorkerLease : IDisposable
         holds = false;
         if (!unregister || current is not { } worker)
             return;
-        try
+        for (var tries = 1; tries <= 2; tries++)
         {
-            using var connection = connections.OpenConnection();
-            queue.Unregister(connection, worker.Id);
-        }
-#pragma warning disable CA1031 // Whatever it is, the lease ends by itself.
-        catch (Exception e)
+            try
+            {
+                using var connection = connections.OpenConnection();
+                queue.Unregister(connection, worker.Id);
+                return;
+            }
+#pragma warning disable CA1031 // Whatever it is, the lease ends by itself. But a connection of the pool may have been cut without a word: once more.
+            catch (Exception e)
 #pragma warning restore CA1031
-        {
-            logger.BeatFailed(e, TimeSpan.Zero);
+            {
+                logger.BeatFailed(e, TimeSpan.Zero);
+            }
         }
     }
 

@@ -143,6 +143,9 @@ internal sealed class Arena : IAsyncDisposable
         start.Environment["FAKETIME_TIMESTAMP_FILE"] = ClockFile;
         start.Environment["FAKETIME_NO_CACHE"] = "1";
         start.Environment["FAKETIME_DONT_FAKE_MONOTONIC"] = "1";
+
+        // Or every wait of the runtime that has a limit is over at once: each heartbeat then failed, and nothing but that was shown.
+        start.Environment["FAKETIME_FORCE_MONOTONIC_FIX"] = "0";
     }
 
     private static string? FindFakeTime() =>

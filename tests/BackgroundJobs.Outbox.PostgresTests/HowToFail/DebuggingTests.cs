@@ -43,7 +43,8 @@ public sealed class DebuggingTests
                 await look.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
             }
 
-            var locks = await database.ScalarAsync<string>("SELECT string_agg(DISTINCT mode, ',') FROM pg_locks WHERE locktype = 'relation' AND pid <> pg_backend_pid() AND pid IN (SELECT pid FROM pg_stat_activity WHERE state = 'idle in transaction')");
+            var sessions = string.Join(',', looks.Select(each => each.ProcessID));
+            var locks = await database.ScalarAsync<string>($"SELECT string_agg(DISTINCT mode, ',') FROM pg_locks WHERE locktype = 'relation' AND pid IN ({sessions})");
             Assert.Equal("AccessShareLock", locks);
             await worker.Queue.EnqueueAsync([.. Enumerable.Range(1, 1_000).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
             await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'") == 1_000, "all are done");
