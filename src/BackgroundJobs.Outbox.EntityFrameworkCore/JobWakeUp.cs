@@ -91,10 +91,8 @@ internal sealed class JobWakeUp
             {
                 await using var connection = (NpgsqlConnection)((ICloneable)template!).Clone();
                 await connection.OpenAsync().ConfigureAwait(false);
-                await using var command = new NpgsqlCommand(SqlFile.Read(typeof(JobWakeUp).Assembly, "sql/notify_jobs.sql", options.Schema).Text, connection)
-                {
-                    Parameters = { new NpgsqlParameter<string> { TypedValue = options.Schema + "_jobs" }, new NpgsqlParameter<string[]> { TypedValue = payloads } },
-                };
+                var notify = SqlFile.Read(typeof(JobWakeUp).Assembly, "sql/notify_jobs.sql", options.Schema);
+                await using var command = new NpgsqlCommand(string.Join(';', payloads.Select(notify.With)), connection);
                 await command.ExecuteNonQueryAsync().ConfigureAwait(false);
             }
 #pragma warning disable CA1031 // A hint that cannot be sent must not hurt anyone; the poll finds the jobs.

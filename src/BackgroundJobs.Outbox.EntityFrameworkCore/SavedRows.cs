@@ -14,10 +14,10 @@ internal static class SavedRows
             var entry = row.EntryIn(context);
 
             // acceptAllChangesOnSuccess: false leaves it Added, and its run_at where only the entry sees it.
-            var runAt = entry.Property(each => each.RunAt).CurrentValue;
+            var runAt = entry.Property<DateTime?>(nameof(JobRow.RunAt)).CurrentValue;
             if (runAt is { } due && entry.State is EntityState.Added or EntityState.Unchanged
                 && (!oldest.TryGetValue(row.Queue, out var known) || runAt < known))
-                oldest[row.Queue] = DateTime.SpecifyKind(runAt.Value, DateTimeKind.Utc);
+                oldest[row.Queue] = DateTime.SpecifyKind(due, DateTimeKind.Utc);
             if (entry.State == EntityState.Unchanged)
                 entry.State = EntityState.Detached;
             else if (entry.State == EntityState.Added)

@@ -124,7 +124,7 @@ public sealed partial class JobQueue
         {
             if (connection.State == ConnectionState.Closed)
                 await connection.OpenAsync(cancellationToken).ConfigureAwait(false);
-            await using var notify = Sql("notify").Command(connection, ("channel", Value(options.Schema + "_jobs")), ("payload", Value(payload)));
+            await using var notify = new NpgsqlCommand(Sql("notify").With(payload), connection);
             await notify.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
         }
 #pragma warning disable CA1031 // A hint that cannot be sent must not hurt anyone: the next poll, or beat, finds what it was about.

@@ -13,6 +13,9 @@ internal sealed class WorkerLease : IDisposable
 {
     private static readonly TimeSpan WatchInterval = TimeSpan.FromMilliseconds(100);
 
+    // While nothing runs; a tenth of a percent of a core less.
+    private static readonly TimeSpan IdleWatchInterval = TimeSpan.FromSeconds(1);
+
     private readonly JobQueue queue;
     private readonly NpgsqlDataSource connections;
     private readonly OutboxWorkerOptions options;
@@ -23,6 +26,7 @@ internal sealed class WorkerLease : IDisposable
     private readonly string[] queues;
     private readonly bool indexed;
     private readonly AutoResetEvent beatNow = new(false);
+    private readonly AutoResetEvent watchNow = new(false);
     private readonly ManualResetEvent ending = new(false);
     private readonly Thread heartbeat;
     private readonly Thread watch;
@@ -71,6 +75,9 @@ internal sealed class WorkerLease : IDisposable
 
     public void BeatNow() => beatNow.Set();
 
+    // Jobs were claimed: there are timeouts to look after.
+    public void WatchNow() => watchNow.Set();
+
     public void IsStopping()
     {
         stopping = true;
@@ -108,6 +115,7 @@ internal sealed class WorkerLease : IDisposable
     public void Dispose()
     {
         beatNow.Dispose();
+        watchNow.Dispose();
         ending.Dispose();
     }
 
@@ -173,11 +181,27 @@ internal sealed class WorkerLease : IDisposable
 
     private void Watch()
     {
-        while (!ending.WaitOne(WatchInterval))
+        WaitHandle[] wake = [ending, watchNow];
+        var looksWithoutJobs = 0;
+        while (true)
         {
+            // Between two jobs of a busy slot there may be none to see: not idle before a second of that.
+            var wait = looksWithoutJobs < 10 ? WatchInterval : IdleWatchInterval;
+            if (holds && Safe - time.GetElapsedTime(Volatile.Read(ref confirmedAt)) is var left && left < wait)
+                wait = left > TimeSpan.Zero ? left : TimeSpan.Zero;
+            switch (WaitHandle.WaitAny(wake, wait))
+            {
+                case 0:
+                    return;
+                case 1:
+                    looksWithoutJobs = 0;
+                    break;
+            }
+
             if (holds && time.GetElapsedTime(Volatile.Read(ref confirmedAt)) >= Safe)
                 Lose();
             running.Watch(options.CancellationGrace);
+            looksWithoutJobs = running.Count > 0 ? 0 : looksWithoutJobs + 1;
         }
     }
 

@@ -136,6 +136,8 @@ internal sealed class WorkerLoop(
             var took = time.GetElapsedTime(started);
             backOff = TimeSpan.Zero;
             WorkerTelemetry.WasClaimed(jobs);
+            if (jobs.Count > 0)
+                lease.WatchNow();
             foreach (var request in requests)
             {
                 queues.First(each => each.Name == request.Queue)

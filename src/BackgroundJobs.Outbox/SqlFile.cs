@@ -37,6 +37,9 @@ internal sealed partial class SqlFile
     // The names of $1, $2, ...
     public IReadOnlyList<string> Parameters { get; }
 
+    // With a literal in place of its one parameter, for a statement that takes none.
+    public string With(string literal) => Text.Replace("$1", $"'{literal.Replace("'", "''", StringComparison.Ordinal)}'", StringComparison.Ordinal);
+
     public static SqlFile Read(Assembly assembly, string name, string schema) => Files.GetOrAdd((assembly, name, schema), static key =>
     {
         var (assembly, name, schema) = key;

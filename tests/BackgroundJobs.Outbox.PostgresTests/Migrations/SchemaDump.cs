@@ -11,12 +11,14 @@ internal static class SchemaDump
     private static readonly string[] Parts =
     [
         $"""
-        SELECT format('column %s.%s %s%s%s%s', class.relname, attribute.attname, format_type(attribute.atttypid, attribute.atttypmod),
+        SELECT format('column %s.%s %s%s%s%s', class.relname, attribute.attname,
+            CASE WHEN type.typtype = 'd' THEN type.typname ELSE format_type(attribute.atttypid, attribute.atttypmod) END,
             CASE WHEN attribute.attnotnull THEN ' NOT NULL' ELSE '' END,
             CASE WHEN attribute.attcollation = 'pg_catalog."C"'::regcollation THEN ' COLLATE "C"' ELSE '' END,
             coalesce(' DEFAULT ' || pg_get_expr(value.adbin, value.adrelid), ''))
         FROM pg_class AS class
         JOIN pg_attribute AS attribute ON attribute.attrelid = class.oid AND attribute.attnum > 0 AND NOT attribute.attisdropped
+        JOIN pg_type AS type ON type.oid = attribute.atttypid
         LEFT JOIN pg_attrdef AS value ON value.adrelid = class.oid AND value.adnum = attribute.attnum
         WHERE {Ours} AND class.relkind IN ('r', 'p', 'v')
         ORDER BY class.relname COLLATE "C", attribute.attnum
@@ -34,6 +36,14 @@ internal static class SchemaDump
         JOIN pg_class AS class ON class.oid = rule.conrelid
         WHERE {Ours} AND rule.contype <> 'n'
         ORDER BY class.relname COLLATE "C", rule.conname COLLATE "C"
+        """,
+        """
+        SELECT format('domain %s AS %s%s %s %s', type.typname, format_type(type.typbasetype, type.typtypmod),
+            CASE WHEN type.typcollation = 'pg_catalog."C"'::regcollation THEN ' COLLATE "C"' ELSE '' END, rule.conname, pg_get_constraintdef(rule.oid))
+        FROM pg_type AS type
+        JOIN pg_constraint AS rule ON rule.contypid = type.oid
+        WHERE type.typnamespace = $1::regnamespace
+        ORDER BY type.typname COLLATE "C"
         """,
         $"""
         SELECT format('index %s', pg_get_indexdef(class.oid))

@@ -67,8 +67,8 @@ public sealed class NpgsqlEnqueueTests
 
         async Task LosingTheHintAsync(Func<Task> act)
         {
-            // A column of the answer to notify.sql.
-            proxy.LoseAnswer("set_config");
+            // The answer to notify.sql.
+            proxy.LoseAnswer("NOTIFY");
             await act();
             Assert.True(proxy.HasLost);
         }
