@@ -352,8 +352,9 @@ $$;
 
 -- Makes the history partitions of today and the days ahead, and drops those whose every row is older than the retention.
 -- Returns how many it made and dropped. Days are UTC. Safe to call from everywhere at once: who does not get the lock does nothing.
+-- Runs with the owner's rights: a worker makes and drops partitions, and nothing else may it make or drop.
 CREATE FUNCTION outbox.maintain_history(days_ahead integer, retention interval, OUT made integer, OUT dropped integer)
-LANGUAGE plpgsql VOLATILE
+LANGUAGE plpgsql VOLATILE SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
 -- A long query on the history must not make every completion queue behind our lock.
 SET lock_timeout = '2s'
@@ -405,5 +406,7 @@ BEGIN
     DELETE FROM outbox.job_history_default WHERE finished_at <= now() - retention;
 END
 $$;
+
+REVOKE ALL ON FUNCTION outbox.maintain_history(integer, interval) FROM PUBLIC;
 
 SELECT outbox.maintain_history(3, interval '14 days');

@@ -16,7 +16,23 @@ WITH chosen AS MATERIALIZED (
         )) AS id
 ),
 job AS MATERIALIZED (
-    SELECT all_jobs.*
+    SELECT
+        id,
+        state,
+        queue,
+        kind,
+        priority,
+        run_at,
+        created_at,
+        claimed_at,
+        finished_at,
+        attempt,
+        failures,
+        crashes,
+        max_attempts,
+        worker_id,
+        cancel_requested_at,
+        errors
     FROM outbox.all_jobs
     WHERE id = (SELECT id FROM chosen)
     LIMIT 1

@@ -28,6 +28,9 @@ WITH holders AS (
         clock_timestamp() - prepared,
         format('prepared transaction %s of %s', gid, owner)
     FROM pg_prepared_xacts
+    UNION ALL
+    SELECT 0, NULL, format('what sessions of other roles hold cannot be seen: GRANT pg_read_all_stats TO %I', current_user)
+    WHERE NOT pg_has_role('pg_read_all_stats', 'USAGE')
 ),
 worst AS (
     SELECT xids, held_for, holder

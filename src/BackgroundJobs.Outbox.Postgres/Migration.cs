@@ -6,9 +6,15 @@ namespace BackgroundJobs.Outbox.Postgres;
 // One numbered file of migrations/, with the schema put in.
 internal sealed partial record Migration(int Version, string Name, bool Breaking, string Body)
 {
+    // In the same folder, and no migration: it says who may do what, and is run by others.
+    private const string Roles = "migrations/roles.sql";
+
+    public static string RolesScript(string schema) => SqlFile.Read(typeof(Migration).Assembly, Roles, schema).Named;
+
     public static IReadOnlyList<Migration> Embedded(string schema) =>
     [
         .. SqlFile.Names(typeof(Migration).Assembly, "migrations")
+            .Where(name => name != Roles)
             .Select(name => Parse(name, SqlFile.Read(typeof(Migration).Assembly, name, schema).Named))
             .OrderBy(migration => migration.Version),
     ];

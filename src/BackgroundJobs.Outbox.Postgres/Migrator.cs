@@ -47,6 +47,14 @@ public sealed class Migrator
         return string.Join('\n', Migration.Embedded(name).Select(migration => migration.ToSql(name)));
     }
 
+    /// <summary>
+    /// Six roles, each with the least it needs (owner, migrator, enqueue, worker, inspector, operator; named after the schema), as a script for
+    /// a superuser: before the first migration, and again after each. Running it twice changes nothing.
+    /// </summary>
+    /// <param name="options">The schema's name. Default: <c>outbox</c>, and roles such as <c>outbox_worker</c>.</param>
+    /// <returns>Plain SQL; also in <c>migrations/roles.sql</c>, where each role is described.</returns>
+    public static string RolesScript(OutboxOptions? options = null) => Migration.RolesScript((options ?? OutboxOptions.Default).Schema);
+
     /// <summary>Applies what is missing, each migration in its own transaction.</summary>
     /// <param name="connectionString">Where.</param>
     /// <param name="options">The schema's name. Default: <c>outbox</c>.</param>

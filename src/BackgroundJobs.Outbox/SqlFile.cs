@@ -55,8 +55,8 @@ internal sealed partial class SqlFile
 
     // The name was checked (JobName.CheckSchema): letters, digits and _ only. Quoted, because it may be a reserved word.
     private static string WithSchema(string sql, string schema) =>
-        schema == JobDefaults.Schema ? sql : Schema().Replace(sql, match => match.Value == "outbox_jobs"
-            ? $"{schema}_jobs"
+        schema == JobDefaults.Schema ? sql : Schema().Replace(sql, match => match.Value.StartsWith("outbox_", StringComparison.Ordinal)
+            ? schema + match.Value["outbox".Length..]
             : match.Value.Replace("outbox", $"\"{schema}\"", StringComparison.Ordinal));
 
     [GeneratedRegex(@"(?<![@\w])@([a-z_][a-z0-9_]*)")]
@@ -65,6 +65,7 @@ internal sealed partial class SqlFile
     [GeneratedRegex(@"^\s*--.*\n?", RegexOptions.Multiline)]
     private static partial Regex Comment();
 
-    [GeneratedRegex(@"\boutbox\.|\bSCHEMA IF NOT EXISTS outbox\b|\boutbox_jobs\b")]
+    // The channel and the roles carry the schema's name too.
+    [GeneratedRegex(@"\boutbox\.|\bSCHEMA (IF NOT EXISTS )?outbox\b|\boutbox_(jobs|owner|migrator|enqueue|worker|inspector|operator)\b")]
     private static partial Regex Schema();
 }

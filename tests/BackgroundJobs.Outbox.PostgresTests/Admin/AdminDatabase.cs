@@ -11,8 +11,8 @@ internal sealed class AdminDatabase : IAsyncDisposable
     private AdminDatabase(ScratchDatabase database)
     {
         Scratch = database;
-        Admin = new JobAdmin(database.DataSource);
-        Inspector = new JobInspector(database.DataSource);
+        Admin = new JobAdmin(database.Operator);
+        Inspector = new JobInspector(database.Operator);
     }
 
     public ScratchDatabase Scratch { get; }

@@ -11,8 +11,8 @@ public sealed class OtherSchemaTests
         await using var database = await ScratchDatabase.EmptyAsync();
         var options = new OutboxOptions { Schema = "order" };
         await new Migrator(database.DataSource, options).MigrateAsync();
-        var admin = new JobAdmin(database.DataSource, options);
-        var inspector = new JobInspector(database.DataSource, options);
+        var admin = new JobAdmin(database.Operator, options);
+        var inspector = new JobInspector(database.Inspector, options);
         var id = await database.ScalarAsync<Guid>("SELECT \"order\".enqueue('a_kind')");
 
         Assert.Equal(1, await admin.CountAsync(JobFilter.Everything));

@@ -14,7 +14,7 @@ public sealed class PauseTests
         var paused = await database.Admin.PausedQueuesAsync();
         Assert.Equal(["mails", "reports"], paused.Select(queue => queue.Queue));
         Assert.Equal(("ops", "the provider is down"), (paused[0].PausedBy, paused[0].PauseReason));
-        Assert.Equal((await database.Scratch.ScalarAsync<string>("SELECT session_user::text"), null), (paused[1].PausedBy, paused[1].PauseReason));
+        Assert.Equal((TestRoles.Operator, null), (paused[1].PausedBy, paused[1].PauseReason));
 
         await database.Admin.PauseQueueAsync("mails", "still down", "ops 2");
         var again = (await database.Admin.PausedQueuesAsync())[0];
@@ -52,18 +52,18 @@ public sealed class PauseTests
     public async Task A_database_without_our_schema_is_told()
     {
         await using var database = await ScratchDatabase.EmptyAsync();
-        var admin = new JobAdmin(database.DataSource);
+        var admin = new JobAdmin(database.Operator);
         await Assert.ThrowsAsync<OutboxSchemaException>(() => admin.CountAsync(JobFilter.Everything));
         await Assert.ThrowsAsync<OutboxSchemaException>(() => admin.RetryAsync(Guid.NewGuid()));
         await Assert.ThrowsAsync<OutboxSchemaException>(() => admin.PausedQueuesAsync());
-        await Assert.ThrowsAsync<OutboxSchemaException>(() => new JobInspector(database.DataSource).CountsAsync());
+        await Assert.ThrowsAsync<OutboxSchemaException>(() => new JobInspector(database.Inspector).CountsAsync());
     }
 
     [Fact]
     public async Task Through_a_transaction_pooler_all_verbs_and_queries_work()
     {
         await using var database = await AdminDatabase.CreateAsync();
-        await using var bouncer = await PgBouncer.StartAsync(database.Scratch.ConnectionString);
+        await using var bouncer = await PgBouncer.StartAsync(TestRoles.As(TestRoles.Operator, database.Scratch.AdminConnectionString));
         await using var source = Npgsql.NpgsqlDataSource.Create(bouncer.ConnectionString);
         var admin = new JobAdmin(source);
         var inspector = new JobInspector(source);

@@ -57,7 +57,7 @@ public sealed class ClaimTests
         var queue = new JobQueue(database.DataSource);
         await queue.EnqueueAsync(
             [NewJob.Create(new OtherJob("x")), NewJob.Create(new NumberJob(1), new() { Queue = "elsewhere" }), Job(2)], TestContext.Current.CancellationToken);
-        var admin = new JobAdmin(database.DataSource);
+        var admin = new JobAdmin(database.Operator);
         await admin.PauseQueueAsync("default", cancellationToken: TestContext.Current.CancellationToken);
         Assert.Empty(await ClaimAsync(database, 10));
         await admin.ResumeQueueAsync("default", cancellationToken: TestContext.Current.CancellationToken);

@@ -273,7 +273,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
                 ALTER TABLE outbox.jobs ENABLE ROW LEVEL SECURITY;
                 CREATE POLICY condition ON outbox.jobs USING ({condition});
                 """);
-            PolicyRole created = new(database, role, await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken));
+            PolicyRole created = new(database, role, await database.Admin.OpenConnectionAsync(TestContext.Current.CancellationToken));
             await using var become = new NpgsqlCommand($"SET ROLE {role}", created.Connection);
             await become.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
             return created;

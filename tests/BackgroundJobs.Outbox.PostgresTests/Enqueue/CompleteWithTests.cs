@@ -13,7 +13,7 @@ public sealed class CompleteWithTests
     [InlineData(HistoryPolicy.None, true)]
     public async Task The_handlers_own_save_completes_the_job_with_the_history_of_its_kind(HistoryPolicy history, bool sync)
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop, history);
         await using var db = shop.Context();
         db.Add(new Server { Name = "effect" });
@@ -39,7 +39,7 @@ public sealed class CompleteWithTests
     [InlineData(false)]
     public async Task An_explicit_transaction_confirms_the_completion_by_its_commit_only(bool commit)
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
         await using var db = shop.Context();
         await using (var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken))
@@ -60,7 +60,7 @@ public sealed class CompleteWithTests
     [InlineData(false)]
     public async Task A_lost_lease_throws_and_nothing_of_the_handler_is_written(bool sync)
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
         await shop.Database.ExecuteAsync("update outbox.jobs set lease_token = gen_random_uuid()");
         await using var db = shop.Context();
@@ -77,7 +77,7 @@ public sealed class CompleteWithTests
     [Fact]
     public async Task A_savepoint_that_is_rolled_back_takes_the_certainty_with_it_and_the_fence_decides()
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
         await using var db = shop.Context();
         await using (var transaction = await db.Database.BeginTransactionAsync(TestContext.Current.CancellationToken))
@@ -99,7 +99,7 @@ public sealed class CompleteWithTests
     [InlineData(false)]
     public async Task An_ambient_transaction_confirms_the_completion_when_it_is_complete(bool complete)
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
         await using var db = shop.Context();
         using (var scope = new System.Transactions.TransactionScope(System.Transactions.TransactionScopeAsyncFlowOption.Enabled))
@@ -120,7 +120,7 @@ public sealed class CompleteWithTests
     [InlineData(false)]
     public async Task A_schema_that_cannot_complete_yet_says_so_and_nothing_of_the_handler_is_written(bool ef)
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
         await shop.Database.ExecuteAsync("drop procedure outbox.complete_job");
         var error = await Assert.ThrowsAsync<OutboxSchemaException>(async () =>
@@ -148,7 +148,7 @@ public sealed class CompleteWithTests
     [Fact]
     public async Task Completion_in_a_transaction_of_npgsql_leaves_its_settings_alone()
     {
-        await using var shop = await Shop.OpenAsync();
+        await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
         await using var connection = await shop.Database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);

@@ -37,7 +37,7 @@ public sealed class DebuggingTests
         {
             foreach (var file in Directory.GetFiles(Repository.PathOf("queries"), "*.sql"))
             {
-                looks.Add(await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken));
+                looks.Add(await database.Inspector.OpenConnectionAsync(TestContext.Current.CancellationToken));
                 var text = await File.ReadAllTextAsync(file, TestContext.Current.CancellationToken);
                 await using var look = new NpgsqlCommand(text[..text.LastIndexOf("COMMIT", StringComparison.Ordinal)], looks[^1]);
                 await look.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
@@ -64,7 +64,7 @@ public sealed class DebuggingTests
         await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
 
         // One session for all looks, so that what it uses can be read off.
-        await using var eyes = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(database.ConnectionString) { MaxPoolSize = 1 }.ConnectionString);
+        await using var eyes = NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(TestRoles.As(TestRoles.Inspector, database.AdminConnectionString)) { MaxPoolSize = 1 }.ConnectionString);
         await using var whoami = eyes.CreateCommand("SELECT pg_backend_pid()");
         var session = (int)(await whoami.ExecuteScalarAsync(TestContext.Current.CancellationToken))!;
         var file = $"/proc/{session}/stat";

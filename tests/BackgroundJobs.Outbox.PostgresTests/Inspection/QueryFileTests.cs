@@ -57,7 +57,7 @@ public sealed class QueryFileTests(SeededDatabase seeded)
     [MemberData(nameof(Files))]
     public async Task It_touches_few_pages(string name)
     {
-        var plan = await Plan.OfAsync(seeded.Database.DataSource, $"queries/{name}.sql");
+        var plan = await Plan.OfAsync(seeded.Database.Inspector, $"queries/{name}.sql");
         TestContext.Current.TestOutputHelper?.WriteLine($"{name}: {plan.Buffers} pages");
         Assert.InRange(plan.Buffers, 0, PagesAllowed[name]);
         plan.MustNotScan("jobs");
@@ -79,11 +79,11 @@ public sealed class QueryFileTests(SeededDatabase seeded)
     public async Task A_query_stopped_by_its_own_timeout_says_where_to_look()
     {
         // Another session's lock is the surest way to be slow; the files give up on it after a second.
-        await using var other = await seeded.Database.DataSource.OpenConnectionAsync();
+        await using var other = await seeded.Database.Admin.OpenConnectionAsync();
         await using var transaction = await other.BeginTransactionAsync();
         await using var hold = new Npgsql.NpgsqlCommand("LOCK TABLE outbox.workers IN ACCESS EXCLUSIVE MODE", other, transaction);
         await hold.ExecuteNonQueryAsync();
-        var error = await Assert.ThrowsAsync<OutboxException>(() => new JobInspector(seeded.Database.DataSource).WorkersAsync());
+        var error = await Assert.ThrowsAsync<OutboxException>(() => new JobInspector(seeded.Database.Inspector).WorkersAsync());
         Assert.Contains("queries/workers.sql was stopped by its own timeout", error.Message, StringComparison.Ordinal);
         Assert.Contains("table_health.sql", error.Message, StringComparison.Ordinal);
     }

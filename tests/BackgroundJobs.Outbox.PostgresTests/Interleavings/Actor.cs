@@ -4,5 +4,8 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 // because what others may do in between is the question.
 internal sealed record Actor(string Name, params IReadOnlyList<Func<Session, Task>> Steps)
 {
+    // Who its session is: a person with JobAdmin, or the application (TestRoles).
+    public bool IsOperator { get; init; }
+
     public override string ToString() => Name;
 }

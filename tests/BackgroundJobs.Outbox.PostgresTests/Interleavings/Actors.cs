@@ -97,7 +97,7 @@ internal static class Actors
             await Begin(t => t.RunAsync("request_cancel", Filter(Unfinished, ("patience", "5s"))))(s);
             s.Note(s.Situation.Cancelled);
         },
-        Commit);
+        Commit) { IsOperator = true };
 
     public static readonly Actor FinishCancelled = new("finish cancelled", Begin(s => s.RunAsync("finish_cancelled_jobs")), Commit);
 
@@ -109,11 +109,11 @@ internal static class Actors
             await s.CommitAsync();
             await Begin(t => t.RunAsync("retry_waiting_jobs", Filter(["retrying"])))(s);
         },
-        Commit);
+        Commit) { IsOperator = true };
 
-    public static readonly Actor DeleteFinished = new("delete finished", Begin(s => DeleteAsync(s, "delete_finished_jobs", Finished)), Commit);
+    public static readonly Actor DeleteFinished = new("delete finished", Begin(s => DeleteAsync(s, "delete_finished_jobs", Finished)), Commit) { IsOperator = true };
 
-    public static readonly Actor DeleteWaiting = new("delete waiting", Begin(s => DeleteAsync(s, "delete_waiting_jobs", NotClaimed)), Commit);
+    public static readonly Actor DeleteWaiting = new("delete waiting", Begin(s => DeleteAsync(s, "delete_waiting_jobs", NotClaimed)), Commit) { IsOperator = true };
 
     public static readonly Actor Enqueue = new(
         "enqueue",

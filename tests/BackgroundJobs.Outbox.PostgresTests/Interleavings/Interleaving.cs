@@ -26,13 +26,16 @@ internal sealed class Interleaving : IAsyncDisposable
 
     public static async Task<Interleaving> OfAsync(ScratchDatabase database, IReadOnlyList<Actor> actors, Mutant? mutant = null)
     {
-        Task<NpgsqlConnection> OpenAsync() => database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken).AsTask();
-        var control = await OpenAsync();
+        var control = await OpenAsync(database.Admin);
         Situation situation = new(control) { Mutant = mutant };
         List<Session> sessions = [];
-        foreach (var _ in actors)
-            sessions.Add(new(await OpenAsync(), situation));
-        return new(actors, control, situation, sessions, new(await OpenAsync(), situation));
+
+        // A mutant may need more than its role has; it is the order that is to notice it.
+        foreach (var actor in actors)
+            sessions.Add(new(await OpenAsync(mutant is not null ? database.Admin : actor.IsOperator ? database.Operator : database.DataSource), situation));
+        return new(actors, control, situation, sessions, new(await OpenAsync(database.Admin), situation));
+
+        static Task<NpgsqlConnection> OpenAsync(NpgsqlDataSource source) => source.OpenConnectionAsync(TestContext.Current.CancellationToken).AsTask();
     }
 
     public async Task<int> AllAsync()

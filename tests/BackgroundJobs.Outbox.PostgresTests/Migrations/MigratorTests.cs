@@ -28,7 +28,7 @@ public sealed class MigratorTests
         var before = await SchemaDump.OfAsync(database, "outbox");
         Assert.Empty(await Migrator.MigrateAsync(database.ConnectionString));
         Assert.Equal(before, await SchemaDump.OfAsync(database, "outbox"));
-        Assert.Equal(1, await new Migrator(database.DataSource).GetVersionAsync());
+        Assert.Equal(1, await new Migrator(database.Admin).GetVersionAsync());
     }
 
     [Fact]
@@ -65,23 +65,23 @@ public sealed class MigratorTests
     {
         await using var database = await ScratchDatabase.EmptyAsync();
         var options = new OutboxOptions { Schema = schema };
-        await new Migrator(database.DataSource, options).MigrateAsync();
-        await new Migrator(database.DataSource, options).CheckAsync();
+        await new Migrator(database.Admin, options).MigrateAsync();
+        await new Migrator(database.Admin, options).CheckAsync();
 
         Assert.Null(await database.ScalarAsync<string?>("SELECT to_regnamespace('outbox')::text"));
         var id = await database.ScalarAsync<Guid>($"SELECT \"{schema}\".enqueue('a_kind', '{{\"n\": 1}}')");
-        Assert.Equal("a_kind", (await new JobInspector(database.DataSource, options).FindAsync(id))?.Kind);
+        Assert.Equal("a_kind", (await new JobInspector(database.Inspector, options).FindAsync(id))?.Kind);
         Assert.Equal(3, await database.ScalarAsync<int>($"SELECT made FROM \"{schema}\".maintain_history(6, interval '14 days')"));
 
         await database.PsqlAsync("-c", Migrator.Script(options));
-        Assert.Equal(1, await new Migrator(database.DataSource, options).GetVersionAsync());
+        Assert.Equal(1, await new Migrator(database.Admin, options).GetVersionAsync());
     }
 
     [Fact]
     public async Task No_schema_is_told_with_the_version_needed_and_what_to_do()
     {
         await using var database = await ScratchDatabase.EmptyAsync();
-        var migrator = new Migrator(database.DataSource);
+        var migrator = new Migrator(database.Admin);
         Assert.Equal(0, await migrator.GetVersionAsync());
         var error = await Assert.ThrowsAsync<OutboxSchemaException>(() => migrator.CheckAsync());
         Assert.Contains(database.Name, error.Message, StringComparison.Ordinal);
@@ -105,7 +105,7 @@ public sealed class MigratorTests
     public async Task A_newer_schema_is_fine_until_a_migration_says_that_it_breaks_older_workers()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
-        var old = new Migrator(database.DataSource);
+        var old = new Migrator(database.Admin);
         await Knowing(database, Migration.Parse("0002_add_second.sql", SecondBody)).MigrateAsync();
         await old.CheckAsync();
         Assert.Empty(await old.MigrateAsync());
@@ -124,7 +124,7 @@ public sealed class MigratorTests
     public async Task A_lock_that_another_session_holds_ends_in_a_clear_error_and_holds_up_nobody_for_long()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
-        await using var other = await database.DataSource.OpenConnectionAsync();
+        await using var other = await database.Admin.OpenConnectionAsync();
         await using var transaction = await other.BeginTransactionAsync();
         await using (var hold = new NpgsqlCommand("LOCK TABLE outbox.jobs IN ACCESS SHARE MODE", other, transaction))
             await hold.ExecuteNonQueryAsync();
@@ -162,5 +162,5 @@ public sealed class MigratorTests
     }
 
     private static Migrator Knowing(ScratchDatabase database, params Migration[] more) =>
-        new(database.DataSource, "outbox", [.. Migration.Embedded("outbox"), .. more]);
+        new(database.Admin, "outbox", [.. Migration.Embedded("outbox"), .. more]);
 }

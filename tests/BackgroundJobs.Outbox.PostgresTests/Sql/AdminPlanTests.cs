@@ -50,7 +50,7 @@ public sealed class AdminPlanTests(SeededDatabase seeded)
             ("finished_before", null), ("error_contains", null), ("after", Guid.Empty), ("limit", 1000L), ("reason", "a test"), ("patience", "500ms"),
         ];
         return Plan.OfAsync(
-            seeded.Database.DataSource,
+            seeded.Database.Operator,
             $"sql/{statement}.sql",
             [.. nothing.Where(each => chosen.All(other => other.Name != each.Name)), .. chosen]);
     }

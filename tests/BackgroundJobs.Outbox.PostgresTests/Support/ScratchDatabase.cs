@@ -1,5 +1,4 @@
 using System.Diagnostics;
-using BackgroundJobs.Outbox.Postgres;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Support;
@@ -9,31 +8,54 @@ internal sealed class ScratchDatabase : IAsyncDisposable
 {
     private static readonly Lazy<Task<string>> Template = new(MakeTemplateAsync);
 
-    private ScratchDatabase(string connectionString)
+    private readonly Lazy<NpgsqlDataSource> enqueuer;
+    private readonly Lazy<NpgsqlDataSource> inspector;
+    private readonly Lazy<NpgsqlDataSource> operators;
+
+    private ScratchDatabase(string connectionString, bool hasRoles)
     {
-        ConnectionString = connectionString;
-        DataSource = NpgsqlDataSource.Create(connectionString);
+        AdminConnectionString = connectionString;
+        Admin = NpgsqlDataSource.Create(connectionString);
+        ConnectionString = As(TestRoles.Application);
+        DataSource = NpgsqlDataSource.Create(ConnectionString);
+        enqueuer = new(() => NpgsqlDataSource.Create(As(TestRoles.Enqueuer)));
+        inspector = new(() => NpgsqlDataSource.Create(As(TestRoles.Inspector)));
+        operators = new(() => NpgsqlDataSource.Create(As(TestRoles.Operator)));
+
+        string As(string user) => hasRoles ? TestRoles.As(user, connectionString) : connectionString;
     }
 
+    // Of the application: it enqueues and runs jobs (TestRoles).
     public string ConnectionString { get; }
 
     public NpgsqlDataSource DataSource { get; }
 
+    public NpgsqlDataSource Enqueuer => enqueuer.Value;
+
+    public NpgsqlDataSource Inspector => inspector.Value;
+
+    public NpgsqlDataSource Operator => operators.Value;
+
+    // Of the test itself, which may do everything.
+    public string AdminConnectionString { get; }
+
+    public NpgsqlDataSource Admin { get; }
+
     public string Name => new NpgsqlConnectionStringBuilder(ConnectionString).Database!;
 
-    public static async Task<ScratchDatabase> EmptyAsync() => await CreateAsync("template1");
+    public static async Task<ScratchDatabase> EmptyAsync() => await CreateAsync("template1", hasRoles: false);
 
-    public static async Task<ScratchDatabase> MigratedAsync() => await CreateAsync(await Template.Value);
+    public static async Task<ScratchDatabase> MigratedAsync() => await CreateAsync(await Template.Value, hasRoles: true);
 
     public async Task ExecuteAsync(string sql)
     {
-        await using var command = DataSource.CreateCommand(sql);
+        await using var command = Admin.CreateCommand(sql);
         await command.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
     }
 
     public async Task<T> ScalarAsync<T>(string sql)
     {
-        await using var command = DataSource.CreateCommand(sql);
+        await using var command = Admin.CreateCommand(sql);
         var value = await command.ExecuteScalarAsync(TestContext.Current.CancellationToken);
         return value is null or DBNull ? default! : (T)value;
     }
@@ -41,7 +63,7 @@ internal sealed class ScratchDatabase : IAsyncDisposable
     public async Task<List<string>> TextsAsync(string sql)
     {
         List<string> rows = [];
-        await using var command = DataSource.CreateCommand(sql);
+        await using var command = Admin.CreateCommand(sql);
         await using var reader = await command.ExecuteReaderAsync(TestContext.Current.CancellationToken);
         while (await reader.ReadAsync(TestContext.Current.CancellationToken))
             rows.Add(reader.GetString(0));
@@ -57,7 +79,7 @@ internal sealed class ScratchDatabase : IAsyncDisposable
 
     public async Task<(int Code, string Output)> TryPsqlAsync(params string[] arguments)
     {
-        var builder = new NpgsqlConnectionStringBuilder(ConnectionString);
+        var builder = new NpgsqlConnectionStringBuilder(AdminConnectionString);
         var start = new ProcessStartInfo("psql") { RedirectStandardOutput = true, RedirectStandardError = true };
         string[] all = ["-X", "-h", builder.Host!, "-p", $"{builder.Port}", "-U", builder.Username!, "-d", builder.Database!, "-v", "ON_ERROR_STOP=1", .. arguments];
         foreach (var argument in all)
@@ -73,21 +95,23 @@ internal sealed class ScratchDatabase : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
-        await DataSource.DisposeAsync();
-        await (await TestServer.GetAsync()).DropDatabaseAsync(ConnectionString);
+        foreach (var source in new[] { Admin, DataSource }.Concat(new[] { enqueuer, inspector, operators }.Where(each => each.IsValueCreated).Select(each => each.Value)))
+            await source.DisposeAsync();
+        await (await TestServer.GetAsync()).DropDatabaseAsync(AdminConnectionString);
     }
 
     private static async Task<string> MakeTemplateAsync()
     {
-        var database = await CreateAsync("template1");
-        await new Migrator(database.DataSource).MigrateAsync();
-        await database.DataSource.DisposeAsync();
+        var database = await CreateAsync("template1", hasRoles: true);
+        await TestRoles.MigrateAsync(database.AdminConnectionString);
+        NpgsqlConnection.ClearAllPools();
+        await database.Admin.DisposeAsync();
         return database.Name;
     }
 
-    private static async Task<ScratchDatabase> CreateAsync(string template)
+    private static async Task<ScratchDatabase> CreateAsync(string template, bool hasRoles)
     {
         var connectionString = await (await TestServer.GetAsync()).CreateDatabaseAsync(template, TestContext.Current.CancellationToken);
-        return new(new NpgsqlConnectionStringBuilder(connectionString) { MaxPoolSize = 20, IncludeErrorDetail = true }.ConnectionString);
+        return new(new NpgsqlConnectionStringBuilder(connectionString) { MaxPoolSize = 20, IncludeErrorDetail = true }.ConnectionString, hasRoles);
     }
 }

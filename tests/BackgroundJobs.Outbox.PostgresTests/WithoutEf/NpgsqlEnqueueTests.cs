@@ -53,7 +53,8 @@ public sealed class NpgsqlEnqueueTests
         await using var proxy = FaultProxy.Before(database.ConnectionString);
         await using var source = NpgsqlDataSource.Create(proxy.ConnectionString);
         var queue = new JobQueue(source);
-        var admin = new JobAdmin(source);
+        await using var operators = NpgsqlDataSource.Create(TestRoles.As(TestRoles.Operator, proxy.ConnectionString));
+        var admin = new JobAdmin(operators);
         await LosingTheHintAsync(() => queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken));
         await LosingTheHintAsync(() => queue.WakeAsync("default", cancellationToken: TestContext.Current.CancellationToken));
         await admin.PauseQueueAsync("default", cancellationToken: TestContext.Current.CancellationToken);

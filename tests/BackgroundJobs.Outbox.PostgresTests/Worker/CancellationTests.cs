@@ -64,7 +64,7 @@ public sealed class CancellationTests
         var id = await worker.EnqueueAsync(new NumberJob(1));
         await started.Task;
         var asked = TimeProvider.System.GetTimestamp();
-        await new JobAdmin(database.DataSource).CancelAsync(id, cancellationToken: TestContext.Current.CancellationToken);
+        await new JobAdmin(database.Operator).CancelAsync(id, cancellationToken: TestContext.Current.CancellationToken);
         await EndedAsync(database, "cancelled");
         TestContext.Current.TestOutputHelper?.WriteLine($"Cancelled after {TimeProvider.System.GetElapsedTime(asked).TotalMilliseconds:F0} ms.");
     }

@@ -39,7 +39,7 @@ public sealed class CursorTests
             kind => kind.Retry = RetryPolicy.Delays(TimeSpan.Zero)));
         var id = await worker.EnqueueAsync(new NumberJob(1));
         await Eventually.TrueAsync(async () => await database.ScalarAsync<string>($"SELECT state FROM outbox.all_jobs WHERE id = '{id}'") == "dead", "it is dead");
-        await new JobAdmin(database.DataSource).RetryAsync(id, cancellationToken: TestContext.Current.CancellationToken);
+        await new JobAdmin(database.Operator).RetryAsync(id, cancellationToken: TestContext.Current.CancellationToken);
         await Eventually.TrueAsync(async () => await database.ScalarAsync<string>($"SELECT state FROM outbox.all_jobs WHERE id = '{id}'") == "completed", "it ends");
         Assert.Equal([0, 10, 20], starts);
     }

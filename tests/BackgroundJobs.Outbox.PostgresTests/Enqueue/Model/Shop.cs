@@ -8,13 +8,21 @@ namespace BackgroundJobs.Outbox.PostgresTests.Enqueue.Model;
 // A database with our schema and the shop's tables, and contexts on it.
 internal sealed class Shop : IAsyncDisposable
 {
-    private Shop(ScratchDatabase database) => Database = database;
+    private readonly Npgsql.NpgsqlDataSource source;
+
+    private Shop(ScratchDatabase database, Npgsql.NpgsqlDataSource source)
+    {
+        Database = database;
+        this.source = source;
+    }
 
     public ScratchDatabase Database { get; }
 
-    public static async Task<Shop> OpenAsync()
+    // Contexts may enqueue, and no more; with runsJobs they may complete what a worker claimed.
+    public static async Task<Shop> OpenAsync(bool runsJobs = false)
     {
-        var shop = new Shop(await ScratchDatabase.MigratedAsync());
+        var database = await ScratchDatabase.MigratedAsync();
+        var shop = new Shop(database, runsJobs ? database.DataSource : database.Enqueuer);
         await using var db = shop.Context();
         await db.GetService<IRelationalDatabaseCreator>().CreateTablesAsync(TestContext.Current.CancellationToken);
         return shop;
@@ -26,7 +34,7 @@ internal sealed class Shop : IAsyncDisposable
         where TContext : DbContext
     {
         var builder = new DbContextOptionsBuilder<TContext>();
-        builder.UseNpgsql(Database.DataSource).EnableServiceProviderCaching();
+        builder.UseNpgsql(source).EnableServiceProviderCaching();
         more?.Invoke(builder);
         builder.UseOutbox();
         return builder.Options;

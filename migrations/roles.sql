@@ -1,0 +1,110 @@
+-- Six roles, each with the least it needs. Nobody has to use them: the library works as well with one role that owns everything.
+-- To be run by a superuser, before the first migration and again after each, for it grants on what is there:
+--   psql -v ON_ERROR_STOP=1 -f migrations/roles.sql
+--
+--   outbox_owner      owns the schema and all that is in it; nobody logs in as it
+--   outbox_migrator   may become the owner: migrate with Options=-c role=outbox_owner in the connection string
+--   outbox_enqueue    adds jobs; reads no arguments, and changes nothing that is there
+--   outbox_worker     claims, records and rescues; cannot change what a job is
+--   outbox_inspector  reads everything but arguments, headers and cursors, which may hold what not everybody should see; table_health.sql
+--                     tells more to one who has pg_read_all_stats too
+--   outbox_operator   retries, cancels, deletes, pauses; reads everything
+--
+-- They cannot log in: GRANT outbox_enqueue, outbox_worker TO my_application.
+DO $roles$
+DECLARE
+    role text;
+BEGIN
+    FOREACH role IN ARRAY ARRAY['outbox_owner', 'outbox_migrator', 'outbox_enqueue', 'outbox_worker', 'outbox_inspector', 'outbox_operator'] LOOP
+        BEGIN
+            EXECUTE format('CREATE ROLE %I NOLOGIN', role);
+        EXCEPTION
+            -- The second: another session made it at this moment. Roles belong to the whole cluster.
+            WHEN duplicate_object OR unique_violation THEN
+                NULL;
+        END;
+    END LOOP;
+END
+$roles$;
+
+GRANT outbox_owner TO outbox_migrator;
+
+CREATE SCHEMA IF NOT EXISTS outbox AUTHORIZATION outbox_owner;
+ALTER SCHEMA outbox OWNER TO outbox_owner;
+GRANT USAGE ON SCHEMA outbox TO outbox_migrator, outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
+
+DO $owner$
+DECLARE
+    command text;
+BEGIN
+    FOR command IN
+        SELECT format('ALTER TABLE %s OWNER TO outbox_owner', class.oid::regclass)
+        FROM pg_class AS class
+        JOIN pg_namespace AS namespace ON namespace.oid = class.relnamespace
+        WHERE namespace.nspname = (parse_ident('outbox.x'))[1]
+          AND class.relkind IN ('r', 'p', 'v')
+        UNION ALL
+        SELECT format('ALTER ROUTINE %s OWNER TO outbox_owner', proc.oid::regprocedure)
+        FROM pg_proc AS proc
+        JOIN pg_namespace AS namespace ON namespace.oid = proc.pronamespace
+        WHERE namespace.nspname = (parse_ident('outbox.x'))[1]
+        UNION ALL
+        SELECT format('ALTER DOMAIN %s OWNER TO outbox_owner', type.oid::regtype)
+        FROM pg_type AS type
+        JOIN pg_namespace AS namespace ON namespace.oid = type.typnamespace
+        WHERE namespace.nspname = (parse_ident('outbox.x'))[1]
+          AND type.typtype = 'd'
+    LOOP
+        EXECUTE command;
+    END LOOP;
+END
+$owner$;
+
+DO $grants$
+BEGIN
+    -- Before the first migration there is nothing to grant on.
+    IF to_regclass('outbox.jobs') IS NULL THEN
+        RETURN;
+    END IF;
+
+    REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.migrations, outbox.all_jobs
+        FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
+    -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
+    GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
+
+    -- What is read is what an insert returns, and whether an earlier try of a save got through.
+    GRANT INSERT (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent) ON outbox.jobs TO outbox_enqueue;
+    GRANT SELECT (id, queue, run_at) ON outbox.jobs TO outbox_enqueue;
+    GRANT SELECT (id) ON outbox.job_history TO outbox_enqueue;
+    GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) TO outbox_enqueue;
+
+    GRANT SELECT, DELETE ON outbox.jobs TO outbox_worker;
+    GRANT UPDATE (run_at, claimed_at, lease_token, worker_id, attempt, failures, crashes, saved_cursor, errors) ON outbox.jobs TO outbox_worker;
+    GRANT INSERT ON outbox.job_history TO outbox_worker;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
+    GRANT SELECT ON outbox.queues TO outbox_worker;
+    GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
+
+    GRANT SELECT (
+        id, run_at, created_at, claimed_at, cancel_requested_at, lease_token, worker_id, attempt, priority, max_attempts, failures, crashes,
+        queue, kind, traceparent, errors) ON outbox.jobs TO outbox_inspector;
+    GRANT SELECT (
+        id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes, state, queue, kind,
+        traceparent, errors) ON outbox.job_history TO outbox_inspector;
+    GRANT SELECT (
+        id, state, queue, kind, priority, run_at, created_at, claimed_at, finished_at, attempt, failures, crashes, max_attempts, worker_id,
+        cancel_requested_at, traceparent, errors) ON outbox.all_jobs TO outbox_inspector;
+    -- The newest minutes of the history are found by its pages.
+    GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
+    GRANT SELECT ON outbox.workers, outbox.queues TO outbox_inspector;
+
+    GRANT SELECT ON outbox.jobs, outbox.job_history, outbox.all_jobs, outbox.workers, outbox.queues TO outbox_operator;
+    GRANT UPDATE (run_at, cancel_requested_at), DELETE ON outbox.jobs TO outbox_operator;
+    -- A job of the history that is retried goes back as it was.
+    GRANT INSERT (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, errors)
+        ON outbox.jobs TO outbox_operator;
+    -- UPDATE of one column, or its rows could not be locked.
+    GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;
+    GRANT INSERT, UPDATE ON outbox.queues TO outbox_operator;
+END
+$grants$;
