@@ -32,17 +32,26 @@ CREATE DOMAIN outbox.job_priority AS smallint
 CREATE DOMAIN outbox.job_max_attempts AS smallint
     CONSTRAINT job_max_attempts_is_1_to_1000 CHECK (VALUE BETWEEN 1 AND 1000);
 
+-- Of the years that a worker's clock has too: a row it cannot read would come back with every claim, and keep its neighbours from running.
 CREATE DOMAIN outbox.job_moment AS timestamptz
-    CONSTRAINT job_moment_is_finite CHECK (isfinite(VALUE));
+    CONSTRAINT job_moment_is_of_the_years_1_to_9999 CHECK (VALUE >= '0001-01-01 00:00:00+00' AND VALUE < '10000-01-01 00:00:00+00');
 
+-- The limits of the library (OutboxOptions.MaxArgsBytes) are lower; this one is for rows that others write.
 CREATE DOMAIN outbox.job_object AS jsonb
-    CONSTRAINT job_object_is_a_json_object CHECK (jsonb_typeof(VALUE) = 'object');
+    CONSTRAINT job_object_is_a_json_object_of_at_most_32_mib CHECK (jsonb_typeof(VALUE) = 'object' AND pg_column_size(VALUE) <= 33554432);
+
+-- Errors are added to it where a job is recorded or rescued: one that is no list would stop that for everybody.
+CREATE DOMAIN outbox.job_errors AS jsonb
+    CONSTRAINT job_errors_is_a_json_array CHECK (jsonb_typeof(VALUE) = 'array');
+
+CREATE DOMAIN outbox.job_count AS smallint
+    CONSTRAINT job_count_is_not_negative CHECK (VALUE >= 0);
 
 -- Unfinished jobs only. Columns stand in an order that wastes no padding.
 CREATE TABLE outbox.jobs (
     id                  uuid PRIMARY KEY,
     run_at              outbox.job_moment NOT NULL DEFAULT now(),
-    created_at          timestamptz NOT NULL DEFAULT now(),
+    created_at          outbox.job_moment NOT NULL DEFAULT now(),
     claimed_at          timestamptz,
     cancel_requested_at timestamptz,
     lease_token         uuid,
@@ -50,15 +59,15 @@ CREATE TABLE outbox.jobs (
     attempt             integer NOT NULL DEFAULT 0,
     priority            outbox.job_priority NOT NULL DEFAULT 2,
     max_attempts        outbox.job_max_attempts NOT NULL DEFAULT 20,
-    failures            smallint NOT NULL DEFAULT 0,
-    crashes             smallint NOT NULL DEFAULT 0,
+    failures            outbox.job_count NOT NULL DEFAULT 0,
+    crashes             outbox.job_count NOT NULL DEFAULT 0,
     queue               outbox.job_name NOT NULL DEFAULT 'default',
     kind                outbox.job_name NOT NULL,
     args                outbox.job_object NOT NULL,
     headers             outbox.job_object,
     traceparent         text COLLATE "C",
     saved_cursor        jsonb,
-    errors              jsonb,
+    errors              outbox.job_errors,
     CONSTRAINT jobs_claim_is_whole CHECK (
         (lease_token IS NULL AND worker_id IS NULL AND claimed_at IS NULL)
         OR (lease_token IS NOT NULL AND worker_id IS NOT NULL AND claimed_at IS NOT NULL))
@@ -157,12 +166,12 @@ SELECT
     kind::text,
     priority::smallint,
     run_at::timestamptz,
-    created_at,
+    created_at::timestamptz,
     claimed_at,
     NULL::timestamptz AS finished_at,
     attempt,
-    failures,
-    crashes,
+    failures::smallint,
+    crashes::smallint,
     max_attempts::smallint,
     worker_id,
     cancel_requested_at,
@@ -170,7 +179,7 @@ SELECT
     headers::jsonb,
     traceparent,
     saved_cursor,
-    errors
+    errors::jsonb
 FROM outbox.jobs
 UNION ALL
 SELECT

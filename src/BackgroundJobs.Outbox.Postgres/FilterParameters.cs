@@ -27,17 +27,22 @@ internal static class FilterParameters
         var parameters = new DynamicParameters();
         parameters.Add("states", states);
         parameters.Add("ids", filter.Ids?.ToArray());
-        parameters.Add("queue", filter.Queue);
-        parameters.Add("kind", filter.Kind);
+        parameters.Add("queue", Text(filter.Queue, "the filter's queue"));
+        parameters.Add("kind", Text(filter.Kind, "the filter's kind"));
         parameters.Add("created_after", filter.CreatedAfter?.UtcDateTime);
         parameters.Add("created_before", filter.CreatedBefore?.UtcDateTime);
         parameters.Add("finished_after", filter.FinishedAfter?.UtcDateTime);
         parameters.Add("finished_before", filter.FinishedBefore?.UtcDateTime);
-        parameters.Add("error_contains", filter.ErrorContains);
+        parameters.Add("error_contains", Text(filter.ErrorContains, "the filter's text"));
         parameters.Add("after", after);
         parameters.Add("limit", limit);
         return parameters;
     }
+
+    // PostgreSQL's own error for such a text says neither which nor what to do.
+    public static string? Text(string? text, string what) => text is null || JobJson.SafeStringConverter.IsStorable(text)
+        ? text
+        : throw new OutboxException($"Nothing was done: {what} holds a NUL or half a surrogate pair, which PostgreSQL cannot store. Clean the text first.");
 
     private static string Name(JobState state) => state switch
     {

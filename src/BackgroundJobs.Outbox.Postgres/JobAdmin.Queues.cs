@@ -11,12 +11,13 @@ public sealed partial class JobAdmin
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="InvalidJobException">No such name is allowed for a queue.</exception>
+    /// <exception cref="OutboxException">A text holds a NUL or half a surrogate pair.</exception>
     /// <exception cref="OutboxSchemaException">The database has no outbox schema, or an older one.</exception>
     public async Task PauseQueueAsync(string name, string? reason = null, string? by = null, CancellationToken cancellationToken = default)
     {
         JobName.CheckQueue(name);
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        await AskAsync(() => connection.ExecuteAsync(Command("pause_queue", new { queue = name, reason, by }, cancellationToken))).ConfigureAwait(false);
+        await AskAsync(() => connection.ExecuteAsync(Command("pause_queue", new { queue = name, reason = FilterParameters.Text(reason, "the reason"), by = FilterParameters.Text(by, "the name") }, cancellationToken))).ConfigureAwait(false);
     }
 
     /// <summary>Lets the jobs of a paused queue start again.</summary>

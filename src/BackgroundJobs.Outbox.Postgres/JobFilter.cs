@@ -1,6 +1,7 @@
 namespace BackgroundJobs.Outbox.Postgres;
 
 /// <summary>Which jobs an operator means: all that is set must hold. Nothing set means every job, which some verbs refuse.</summary>
+/// <remarks>A text that holds a NUL or half a surrogate pair is refused by every verb, with an <see cref="OutboxException"/>.</remarks>
 public sealed record JobFilter
 {
     /// <summary>Every job, said on purpose: what cancel and delete want to hear before they touch everything.</summary>

@@ -117,7 +117,10 @@ public sealed class EnqueueFunctionTests(SqlFileTests.Migrated migrated) : IClas
     {
         await using var own = await ScratchDatabase.MigratedAsync();
         const string Partitions = "SELECT count(*) FROM pg_inherits WHERE inhparent = 'outbox.job_history'::regclass";
-        Assert.Equal(5L, await own.ScalarAsync<long>(Partitions));
+
+        // Midnight may have passed since the schema was made.
+        await MaintainAsync(3, "14 days");
+        var before = await own.ScalarAsync<long>(Partitions);
         Assert.Equal("4 0", await MaintainAsync(7, "14 days"));
         Assert.Equal("0 0", await MaintainAsync(7, "14 days"));
 
@@ -131,7 +134,7 @@ public sealed class EnqueueFunctionTests(SqlFileTests.Migrated migrated) : IClas
         Assert.Equal("2 1", await own.ScalarAsync<string>("SELECT count(*) || ' ' || count(*) FILTER (WHERE tableoid = 'outbox.job_history_default'::regclass) FROM outbox.job_history"));
         Assert.Equal("0 1", await MaintainAsync(7, "14 days"));
         Assert.Equal(0L, await own.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history"));
-        Assert.Equal(9L, await own.ScalarAsync<long>(Partitions));
+        Assert.Equal(before + 4, await own.ScalarAsync<long>(Partitions));
 
         // A partition that is made later has the indexes of the first ones.
         Assert.Equal(

@@ -2,7 +2,8 @@
 -- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
--- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits).
+-- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits);
+-- and an attempt number at its end stays there: one such row must not fail the claim of its neighbours.
 WITH quota AS MATERIALIZED (
     SELECT CASE WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND paused_at IS NOT NULL) THEN 0 ELSE @limit::integer END AS jobs
 ),
@@ -85,7 +86,7 @@ alive AS MATERIALIZED (
     FOR KEY SHARE
 )
 UPDATE outbox.jobs AS job
-SET attempt = attempt + 1,
+SET attempt = least(attempt, 2147483646) + 1,
     lease_token = @lease_token,
     worker_id = alive.id,
     claimed_at = clock_timestamp()

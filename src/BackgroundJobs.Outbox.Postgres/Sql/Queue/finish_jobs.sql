@@ -46,7 +46,7 @@ remembered AS (
         removed.attempt,
         removed.priority,
         removed.max_attempts,
-        removed.failures + CASE WHEN ended.state = 'dead' AND ended.error IS NOT NULL THEN 1 ELSE 0 END,
+        least(removed.failures, 32766) + CASE WHEN ended.state = 'dead' AND ended.error IS NOT NULL THEN 1 ELSE 0 END,
         removed.crashes,
         ended.state,
         removed.queue,

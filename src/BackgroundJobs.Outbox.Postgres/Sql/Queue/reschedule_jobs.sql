@@ -9,7 +9,7 @@ WITH ended AS (
 )
 UPDATE outbox.jobs AS job
 SET run_at = coalesce(clock_timestamp() + ended.delay * interval '1 microsecond', job.run_at),
-    failures = job.failures + ended.failed,
+    failures = least(job.failures, 32766) + ended.failed,
     errors = CASE
         WHEN ended.error IS NULL THEN job.errors
         ELSE CASE WHEN jsonb_array_length(job.errors) >= 5 THEN job.errors - 0 ELSE coalesce(job.errors, '[]') END

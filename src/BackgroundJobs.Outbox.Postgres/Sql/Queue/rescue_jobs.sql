@@ -13,7 +13,7 @@ charged AS (
     SELECT
         id,
         cancel_requested_at,
-        crashes + CASE WHEN crashes >= 2 OR NOT bool_or(crashes >= 2) OVER (PARTITION BY worker_id) THEN 1 ELSE 0 END AS crashes
+        least(crashes, 32766) + CASE WHEN crashes >= 2 OR NOT bool_or(crashes >= 2) OVER (PARTITION BY worker_id) THEN 1 ELSE 0 END AS crashes
     FROM held
 ),
 set_aside AS (
