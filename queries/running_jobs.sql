@@ -62,7 +62,7 @@ SELECT
     running.priority,
     running.attempt,
     running.claimed_at,
-    clock_timestamp() - running.claimed_at AS running_for,
+    greatest(clock_timestamp() - running.claimed_at, interval '0') AS running_for,
     running.worker_id,
     workers.name AS worker,
     workers.host,

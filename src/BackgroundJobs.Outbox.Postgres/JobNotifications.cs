@@ -13,23 +13,37 @@ internal sealed partial class JobNotifications(NpgsqlDataSource direct, JobQueue
 
     public event Action? Connected;
 
+    private readonly Lock gate = new();
+    private CancellationTokenSource? listening;
+
+    // The server that answers by now may be another than the one listened to.
+    public void Reconnect()
+    {
+        direct.Clear();
+        lock (gate)
+            listening?.Cancel();
+    }
+
     public async Task RunAsync(CancellationToken cancellationToken)
     {
         while (!cancellationToken.IsCancellationRequested)
         {
+            using var until = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
+            lock (gate)
+                listening = until;
             try
             {
-                await using var connection = await direct.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+                await using var connection = await direct.OpenConnectionAsync(until.Token).ConfigureAwait(false);
                 connection.Notification += (_, notification) => Take(notification.Payload);
                 await using (var listen = queue.Sql("listen").Command(connection))
-                    await listen.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+                    await listen.ExecuteNonQueryAsync(until.Token).ConfigureAwait(false);
                 Connected?.Invoke();
                 while (true)
-                    await connection.WaitAsync(cancellationToken).ConfigureAwait(false);
+                    await connection.WaitAsync(until.Token).ConfigureAwait(false);
             }
-            catch (OperationCanceledException) when (cancellationToken.IsCancellationRequested)
+            catch (OperationCanceledException) when (until.IsCancellationRequested)
             {
-                return;
+                // It ends, or listens anew.
             }
 #pragma warning disable CA1031 // Whatever it is, polling goes on meanwhile, and listening is worth another try.
             catch (Exception e)
@@ -38,6 +52,11 @@ internal sealed partial class JobNotifications(NpgsqlDataSource direct, JobQueue
                 LogLost(e);
                 await Task.Delay(TimeSpan.FromSeconds(1 + Random.Shared.NextDouble()), time, cancellationToken)
                     .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+            finally
+            {
+                lock (gate)
+                    listening = null;
             }
         }
     }

@@ -45,14 +45,14 @@ public sealed partial class JobQueue
         return jobs;
     }
 
-    // Gives back what a worker's unanswered claims brought, and makes those void that are still on their way. Its next claims are of this epoch.
-    internal async Task<long> ReleaseClaimsAsync(NpgsqlConnection connection, Guid worker, int epoch, Guid[] leaseTokens)
+    // Gives back what a worker holds and does not know of, and makes its claims void that are still on their way. Its next claims are of this epoch.
+    internal async Task<long> ReleaseClaimsAsync(NpgsqlConnection connection, Guid worker, int epoch, IReadOnlyCollection<KeyValuePair<Guid, Guid>> known)
     {
         await using (var retire = Sql("retire_claims").Command(connection, ("worker", Value(worker)), ("epoch", Value(epoch))))
             await retire.ExecuteNonQueryAsync().ConfigureAwait(false);
 
         List<(JobHint Hint, long Jobs)> released;
-        await using (var release = Sql("release_claims").Command(connection, ("worker", Value(worker)), ("lease_tokens", Value(leaseTokens))))
+        await using (var release = Sql("release_claims").Command(connection, ("worker", Value(worker)), ("ids", Value(known.Select(each => each.Key).ToArray())), ("lease_tokens", Value(known.Select(each => each.Value).ToArray()))))
         {
             await using var reader = await release.ExecuteReaderAsync().ConfigureAwait(false);
             released = await ReadReleasedAsync(reader, CancellationToken.None).ConfigureAwait(false);

@@ -59,7 +59,8 @@ public sealed partial class JobQueue
             reader.GetBoolean(2),
             reader.GetFieldValue<string[]>(3),
             reader.IsDBNull(4) ? null : reader.GetDateTime(4),
-            reader.GetDateTime(5));
+            reader.GetDateTime(5),
+            reader.GetDateTime(6));
     }
 
     internal void Unregister(NpgsqlConnection connection, Guid worker)

@@ -60,7 +60,7 @@ public sealed class Migrator
     /// <param name="options">The schema's name. Default: <c>outbox</c>.</param>
     /// <param name="cancellationToken">Stops between or within migrations; what was committed stays.</param>
     /// <returns>The names of the migrations that this call applied; empty when there was nothing to do.</returns>
-    /// <exception cref="OutboxSchemaException">A migration failed; nothing of it was kept.</exception>
+    /// <exception cref="OutboxSchemaException">A migration failed, and nothing of it was kept; or the database is not UTF8.</exception>
     public static async Task<IReadOnlyList<string>> MigrateAsync(
         string connectionString, OutboxOptions? options = null, CancellationToken cancellationToken = default)
     {
@@ -71,11 +71,12 @@ public sealed class Migrator
     /// <summary>Applies what is missing, each migration in its own transaction.</summary>
     /// <param name="cancellationToken">Stops between or within migrations; what was committed stays.</param>
     /// <returns>The names of the migrations that this call applied; empty when there was nothing to do.</returns>
-    /// <exception cref="OutboxSchemaException">A migration failed; nothing of it was kept.</exception>
+    /// <exception cref="OutboxSchemaException">A migration failed, and nothing of it was kept; or the database is not UTF8.</exception>
     public async Task<IReadOnlyList<string>> MigrateAsync(CancellationToken cancellationToken = default)
     {
         List<string> applied = [];
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        SchemaCheck.CheckEncoding(connection);
         // Asked without the lock first: a process that starts on a current schema waits for nobody.
         var present = await AppliedMigration.ListAsync(connection, schema, cancellationToken).ConfigureAwait(false) ?? [];
         foreach (var migration in migrations.Where(each => present.All(row => row.Version != each.Version)))
@@ -100,10 +101,11 @@ public sealed class Migrator
     /// <summary>Says whether this library can work with the database as it is; a worker asks before it starts.</summary>
     /// <param name="cancellationToken">Stops the question.</param>
     /// <returns>A task; its normal end is the yes.</returns>
-    /// <exception cref="OutboxSchemaException">No schema, an older one, or a newer one with a breaking migration that this version does not know.</exception>
+    /// <exception cref="OutboxSchemaException">No schema, an older one, a newer one with a breaking migration that this version does not know, or a database that is not UTF8.</exception>
     public async Task CheckAsync(CancellationToken cancellationToken = default)
     {
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        SchemaCheck.CheckEncoding(connection);
         var present = await AppliedMigration.ListAsync(connection, schema, cancellationToken).ConfigureAwait(false);
         SchemaCheck.Check(migrations, present, schema, connection.Database);
     }

@@ -1,3 +1,5 @@
+using Npgsql;
+
 namespace BackgroundJobs.Outbox.Postgres;
 
 // What a library that knows some migrations can do with a database that has some.
@@ -5,6 +7,15 @@ internal static class SchemaCheck
 {
     private const string Remedy =
         "Apply the migrations: call Migrator.MigrateAsync(), run 'outbox migrate', or run the script that Migrator.Script() returns.";
+
+    // Names and arguments of jobs are any text; what another encoding cannot hold would fail at some enqueue, and not at the start.
+    public static void CheckEncoding(NpgsqlConnection connection)
+    {
+        if (connection.PostgresParameters.TryGetValue("server_encoding", out var encoding) && encoding != "UTF8")
+            throw new OutboxSchemaException(
+                $"Database '{connection.Database}' has the encoding {encoding}, which cannot hold every job's arguments. "
+                + "Use a database that was created with ENCODING 'UTF8'.");
+    }
 
     public static void Check(IReadOnlyList<Migration> known, IReadOnlyList<AppliedMigration>? present, string schema, string database)
     {

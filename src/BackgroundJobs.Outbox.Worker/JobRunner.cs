@@ -79,14 +79,17 @@ internal sealed class JobRunner(
                 logger.Completed(job.Id, job.Kind, job.Attempt, milliseconds);
                 break;
             case JobEnd.Retry:
-                logger.Retries(job.Id, job.Kind, job.Attempt, milliseconds, outcome.Delay, outcome.Error?.Type, outcome.Error?.Message);
+                logger.Retries(job.Id, job.Kind, job.Attempt, milliseconds, outcome.Delay, outcome.Error?.Type);
                 break;
             case JobEnd.Dead:
-                logger.Died(job.Id, job.Kind, job.Attempt, milliseconds, outcome.Error?.Type, outcome.Error?.Message);
+                logger.Died(job.Id, job.Kind, job.Attempt, milliseconds, outcome.Error?.Type);
                 break;
             default:
                 logger.Ended(job.Id, job.Kind, outcome.End, job.Attempt, milliseconds);
                 break;
         }
+
+        if (outcome.Error is { } error)
+            logger.Reason(job.Id, job.Kind, error.Type, error.Message);
     }
 }

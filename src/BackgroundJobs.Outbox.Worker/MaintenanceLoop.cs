@@ -50,6 +50,7 @@ internal sealed class MaintenanceLoop(
             catch (Exception e)
 #pragma warning restore CA1031
             {
+                connections.LeaveReadOnlyServer(e);
                 logger.MaintenanceFailed(e);
             }
 

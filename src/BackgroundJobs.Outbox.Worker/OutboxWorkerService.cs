@@ -166,7 +166,16 @@ internal sealed class OutboxWorkerService(
         if (connectionString is null)
             return registered ?? throw new OutboxException(
                 "The worker cannot start: it knows no database. Set ConnectionString in AddOutboxWorker, or register an NpgsqlDataSource.");
-        return Own(new NpgsqlConnectionStringBuilder(connectionString) { KeepAlive = 30, ConnectionIdleLifetime = 30 }, indexed);
+        return Own(Living(connectionString), indexed);
+    }
+
+    // A session that nobody talks to any more must be found out, a listener's most of all; as soon as the connection string says, if it does.
+    private static NpgsqlConnectionStringBuilder Living(string connectionString)
+    {
+        NpgsqlConnectionStringBuilder settings = new(connectionString) { ConnectionIdleLifetime = 30 };
+        if (settings.KeepAlive == 0)
+            settings.KeepAlive = 30;
+        return settings;
     }
 
     // Short time limits: a heartbeat that hangs must fail while there is time for another one, and while handlers can still be cancelled.

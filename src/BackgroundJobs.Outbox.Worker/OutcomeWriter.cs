@@ -7,7 +7,7 @@ namespace BackgroundJobs.Outbox.Worker;
 
 // Collects outcomes and records them in batches: while one batch is on its way, the next one gathers. So one outcome alone is recorded at
 // once, and under load a batch is as large as it needs to be. What cannot be written is kept and tried again; the fence makes that safe.
-internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource connections, TimeProvider time, ILogger logger) : IDisposable
+internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, NpgsqlDataSource connections, TimeProvider time, ILogger logger) : IDisposable
 {
     private const int MaxBatch = 5000;
 
@@ -55,6 +55,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
                 Add(new RescheduledJob(job, null, false, null, attempt.TakeNewCursor()));
                 break;
             case JobEnd.Recorded:
+                held.Remove(job);
                 break;
             default:
                 throw new InvalidOperationException($"{outcome.End} cannot be recorded.");
@@ -129,6 +130,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
         catch (Exception e)
 #pragma warning restore CA1031
         {
+            connections.LeaveReadOnlyServer(e);
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 50, 2000));
             logger.RecordFailed(e, Pending, backOff);
             await Task.Delay(backOff, time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
@@ -138,7 +140,11 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, NpgsqlDataSource c
     private void Written<T>(List<T> jobs, Func<T, ClaimedJob> job)
     {
         foreach (var each in jobs)
+        {
             Count(job(each), -1);
+            held.Remove(job(each));
+        }
+
         jobs.Clear();
     }
 

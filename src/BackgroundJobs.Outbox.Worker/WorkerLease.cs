@@ -34,6 +34,7 @@ internal sealed class WorkerLease : IDisposable
     private volatile bool holds;
     private volatile bool stopping;
     private long confirmedAt;
+    private DateTime? serverStartedAt;
 
     public WorkerLease(
         JobQueue queue, NpgsqlDataSource connections, OutboxWorkerOptions options, WorkerRegistration template, RunningAttempts running, bool indexed, TimeProvider time, ILogger logger)
@@ -55,6 +56,9 @@ internal sealed class WorkerLease : IDisposable
     public event Action<Beat>? Beaten;
 
     public event Action? Lost;
+
+    // The same server after a restart too. Called on the heartbeat's thread, before what the beat learned.
+    public event Action? ServerChanged;
 
     // False: claim nothing, start nothing.
     public bool Holds => holds;
@@ -138,6 +142,7 @@ internal sealed class WorkerLease : IDisposable
             {
                 connection?.Dispose();
                 connection = null;
+                connections.LeaveReadOnlyServer(e);
                 var left = Safe - time.GetElapsedTime(Volatile.Read(ref confirmedAt));
                 logger.BeatFailed(e, left > TimeSpan.Zero && holds ? left : TimeSpan.Zero);
                 wait = options.HeartbeatInterval / 8;
@@ -170,6 +175,9 @@ internal sealed class WorkerLease : IDisposable
         }
 
         Confirm(sentAt);
+        if (serverStartedAt is { } before && before != beat.ServerStartedAt)
+            ServerChanged?.Invoke();
+        serverStartedAt = beat.ServerStartedAt;
         Beaten?.Invoke(beat);
     }
 

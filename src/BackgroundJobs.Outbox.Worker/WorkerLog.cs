@@ -20,12 +20,15 @@ internal static partial class WorkerLog
     [LoggerMessage(5, LogLevel.Debug, "Job {JobId} {Kind} completed: attempt {Attempt}, {Milliseconds} ms.")]
     public static partial void Completed(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds);
 
-    [LoggerMessage(6, LogLevel.Warning, "Job {JobId} {Kind} failed and runs again in {Delay}: attempt {Attempt}, {Milliseconds} ms. {Type}: {Reason}")]
-    public static partial void Retries(
-        this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds, TimeSpan delay, string? type, string? reason);
+    [LoggerMessage(6, LogLevel.Warning, "Job {JobId} {Kind} failed and runs again in {Delay}: attempt {Attempt}, {Milliseconds} ms, {Type}. Its message is with the job.")]
+    public static partial void Retries(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds, TimeSpan delay, string? type);
 
-    [LoggerMessage(7, LogLevel.Error, "Job {JobId} {Kind} is dead: attempt {Attempt}, {Milliseconds} ms. {Type}: {Reason}")]
-    public static partial void Died(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds, string? type, string? reason);
+    [LoggerMessage(7, LogLevel.Error, "Job {JobId} {Kind} is dead: attempt {Attempt}, {Milliseconds} ms, {Type}. Its message is with the job.")]
+    public static partial void Died(this ILogger logger, Guid jobId, string kind, int attempt, double milliseconds, string? type);
+
+    // What an exception says may come from the arguments: nobody's log has it who did not ask for it.
+    [LoggerMessage(23, LogLevel.Debug, "Job {JobId} {Kind}: {Type}: {Reason}")]
+    public static partial void Reason(this ILogger logger, Guid jobId, string kind, string? type, string? reason);
 
     [LoggerMessage(8, LogLevel.Information, "Job {JobId} {Kind} {End}: attempt {Attempt}, {Milliseconds} ms.")]
     public static partial void Ended(this ILogger logger, Guid jobId, string kind, JobEnd end, int attempt, double milliseconds);
@@ -63,8 +66,8 @@ internal static partial class WorkerLog
     [LoggerMessage(19, LogLevel.Error, "Maintenance failed; tried again at the next chance.")]
     public static partial void MaintenanceFailed(this ILogger logger, Exception exception);
 
-    [LoggerMessage(22, LogLevel.Warning, "Gave back {Jobs} jobs that a claim had taken whose answer never arrived.")]
-    public static partial void ClaimUnanswered(this ILogger logger, long jobs);
+    [LoggerMessage(22, LogLevel.Warning, "Gave back {Jobs} jobs that were claimed in this worker's name and that it does not know: of a claim whose answer never arrived, or of a server that took over or was restored and has forgotten their end.")]
+    public static partial void GaveUnknownBack(this ILogger logger, long jobs);
 
     [LoggerMessage(21, LogLevel.Information, "History: {Made} days made ahead, {Dropped} days dropped.")]
     public static partial void HistoryMaintained(this ILogger logger, int made, int dropped);

@@ -11,6 +11,7 @@ internal sealed class WorkerLoop(
     NpgsqlDataSource connections,
     WorkerLease lease,
     OutcomeWriter outcomes,
+    HeldJobs held,
     IReadOnlyList<WorkerQueue> queues,
     string[] kinds,
     OutboxWorkerOptions options,
@@ -37,8 +38,8 @@ internal sealed class WorkerLoop(
     private long pollAt;
     private TimeSpan backOff;
 
-    // Of the worker's current incarnation: claims that were sent and whose answer never came.
-    private readonly List<Guid> unanswered = [];
+    // In the name of the worker's current incarnation: after a claim whose answer never came, or on a server that took over or was restored.
+    private volatile bool mayHoldUnknown;
     private Guid claimedAs;
     private int epoch;
 
@@ -49,18 +50,18 @@ internal sealed class WorkerLoop(
         {
             TakeNews();
             var requests = lease.Holds && outcomes.Pending < MaxPending ? Requests() : [];
-            if (requests.Count + unanswered.Count > 0 && lease.Holds)
+            if ((requests.Count > 0 || mayHoldUnknown) && lease.Holds)
                 await ClaimAsync(requests).ConfigureAwait(false);
             else
                 await wake.WaitAsync(UntilNextReason()).ConfigureAwait(false);
         }
 
-        if (unanswered.Count > 0 && lease.Holds)
+        if (mayHoldUnknown && lease.Holds)
             await ClaimAsync([]).ConfigureAwait(false);
     }
 
     // After the loop has ended: the worker may hold jobs that nobody here knows of.
-    public bool HasUnanswered => unanswered.Count > 0;
+    public bool MayHoldUnknown => mayHoldUnknown;
 
     public void Wake() => wake.Set();
 
@@ -68,6 +69,13 @@ internal sealed class WorkerLoop(
     {
         Volatile.Write(ref pollAt, time.GetTimestamp());
         wake.Set();
+    }
+
+    // Another server answers, or the same one from a backup: it may have forgotten how jobs ended.
+    public void ServerChanged()
+    {
+        mayHoldUnknown = true;
+        PollNow();
     }
 
     public void Hint(JobHint hint)
@@ -102,7 +110,7 @@ internal sealed class WorkerLoop(
         if (worker != claimedAs)
         {
             // What an earlier incarnation left behind is for the rescue.
-            unanswered.Clear();
+            mayHoldUnknown = false;
             (claimedAs, epoch) = (worker, 0);
         }
 
@@ -116,21 +124,22 @@ internal sealed class WorkerLoop(
 
     private async Task ClaimAsync(List<ClaimRequest> requests)
     {
-        List<Guid> sent = [];
+        var mayBeUnknown = mayHoldUnknown;
         try
         {
             var started = time.GetTimestamp();
             List<ClaimedJob> jobs;
             await using (var connection = await connections.OpenConnectionAsync().ConfigureAwait(false))
             {
-                if (unanswered.Count > 0)
-                    await ReleaseUnansweredAsync(connection).ConfigureAwait(false);
+                if (mayBeUnknown)
+                    await ReleaseUnknownAsync(connection).ConfigureAwait(false);
                 if (requests.Count == 0)
                     return;
                 requests = requests.ConvertAll(each => each with { Epoch = epoch });
-                sent = requests.ConvertAll(each => each.LeaseToken);
+                mayBeUnknown = true;
                 jobs = await queue.ClaimAsync(connection, requests, prepare, indexed).ConfigureAwait(false);
-                sent = [];
+                held.Add(jobs);
+                mayBeUnknown = false;
             }
 
             var took = time.GetElapsedTime(started);
@@ -148,20 +157,21 @@ internal sealed class WorkerLoop(
         catch (Exception e)
 #pragma warning restore CA1031
         {
-            unanswered.AddRange(sent);
+            mayHoldUnknown |= mayBeUnknown;
+            connections.LeaveReadOnlyServer(e);
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 100, 5000));
             logger.ClaimFailed(e, backOff);
             await wake.WaitAsync(backOff).ConfigureAwait(false);
         }
     }
 
-    private async Task ReleaseUnansweredAsync(NpgsqlConnection connection)
+    private async Task ReleaseUnknownAsync(NpgsqlConnection connection)
     {
+        mayHoldUnknown = false;
         epoch++;
-        var released = await queue.ReleaseClaimsAsync(connection, claimedAs, epoch, [.. unanswered]).ConfigureAwait(false);
-        unanswered.Clear();
+        var released = await queue.ReleaseClaimsAsync(connection, claimedAs, epoch, held.ToArray()).ConfigureAwait(false);
         if (released > 0)
-            logger.ClaimUnanswered(released);
+            logger.GaveUnknownBack(released);
     }
 
     private void TakeNews()

@@ -33,7 +33,7 @@ internal sealed class WorkerParts : IDisposable
     public Task LoopTask { get; private set; } = Task.CompletedTask;
 
     // Nothing in the database names this worker any more.
-    public bool IsClean => Outcomes.Pending == 0 && !loop.HasUnanswered;
+    public bool IsClean => Outcomes.Pending == 0 && !loop.MayHoldUnknown;
 
     public static WorkerParts Start(
         JobQueue queue,
@@ -53,11 +53,12 @@ internal sealed class WorkerParts : IDisposable
     {
         var time = outbox.TimeProvider;
         var running = new RunningAttempts(options, time, logger);
-        var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), connections, time, logger);
+        var held = new HeldJobs();
+        var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), held, connections, time, logger);
         var lease = new WorkerLease(queue, heartbeats, options, registration, running, indexed, time, logger);
         var runner = new JobRunner(outbox, scopes, lease, outcomes, time, logger, stopping);
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
-        var loop = new WorkerLoop(queue, claims, lease, outcomes, queues, registration.Kinds, options, prepare, indexed, time, logger);
+        var loop = new WorkerLoop(queue, claims, lease, outcomes, held, queues, registration.Kinds, options, prepare, indexed, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
         var parts = new WorkerParts(lease, outcomes, running, queues, loop);
         disposables.AddRange([parts, outcomes, lease, loop, maintenance]);
@@ -71,6 +72,7 @@ internal sealed class WorkerParts : IDisposable
             maintenance.Heard(beat);
         };
         lease.Lost += () => parts.ReleaseWaiting();
+        lease.ServerChanged += loop.ServerChanged;
 
         Action<JobHint> onSignal = loop.Hint;
         using (var connection = connections.CreateConnection())
@@ -130,6 +132,7 @@ internal sealed class WorkerParts : IDisposable
         notifications.Hinted += loop.Hint;
         notifications.CancelRequested += lease.BeatNow;
         notifications.Connected += loop.PollNow;
+        lease.ServerChanged += notifications.Reconnect;
         return Task.Run(() => notifications.RunAsync(stopping), CancellationToken.None);
     }
 

@@ -71,10 +71,38 @@ internal sealed class ChaosServer : IAsyncDisposable
         IncludeErrorDetail = false,
     }.ConnectionString;
 
-    public Task StopAsync() => PgCtlAsync("-m", "immediate", "-w", "stop");
+    public Task StopAsync() => StopAsync(data);
 
-    public Task StartAgainAsync() =>
-        PgCtlAsync("-w", "-t", "60", "-l", Path.Combine(Path.GetDirectoryName(data)!, "log"), "-o", string.Create(CultureInfo.InvariantCulture, $"-p {EndPoint.Port}"), "start");
+    public Task StartAgainAsync() => StartAsync(data, EndPoint.Port);
+
+    // In its place and on its port, what a backup or a standby holds.
+    public Task StartAgainAsync(string otherData) => StartAsync(otherData, EndPoint.Port);
+
+    // Of a stopped server.
+    public async Task<string> CopyAsync()
+    {
+        var copy = Beside("copy");
+        await RunAsync("cp", "-a", data, copy);
+        return copy;
+    }
+
+    // Of the running one, with what a standby needs to follow it.
+    public async Task<string> BaseBackupAsync()
+    {
+        var builder = new NpgsqlConnectionStringBuilder(AdminConnectionString);
+        var standby = Beside("standby");
+        await RunAsync(
+            Path.Combine(bin, "pg_basebackup"), "-D", standby, "-R", "-X", "stream", "-c", "fast", "-d",
+            $"host=127.0.0.1 port={builder.Port} user={builder.Username} password={builder.Password}");
+        return standby;
+    }
+
+    public Task StopAsync(string otherData) => PgCtlAsync(otherData, "-m", "immediate", "-w", "stop");
+
+    public Task StartAsync(string otherData, int port) => PgCtlAsync(
+        otherData, "-w", "-t", "60", "-l", Beside("log"), "-o", string.Create(CultureInfo.InvariantCulture, $"-p {port}"), "start");
+
+    public Task PromoteAsync(string otherData) => PgCtlAsync(otherData, "-w", "-t", "60", "promote");
 
     public async Task<T> ScalarAsync<T>(string sql, CancellationToken cancellationToken = default) => await ScalarAsync<T>(Admin, sql, cancellationToken);
 
@@ -135,10 +163,14 @@ internal sealed class ChaosServer : IAsyncDisposable
         }
     }
 
-    private async Task PgCtlAsync(params string[] arguments)
+    private string Beside(string name) => Path.Combine(Path.GetDirectoryName(data)!, name);
+
+    private Task PgCtlAsync(string folder, params string[] arguments) => RunAsync([Path.Combine(bin, "pg_ctl"), "-D", folder, .. arguments]);
+
+    private async Task RunAsync(params string[] command)
     {
-        var run = await ProgramRun.ToEndAsync(user.Command([Path.Combine(bin, "pg_ctl"), "-D", data, .. arguments]), CancellationToken.None);
+        var run = await ProgramRun.ToEndAsync(user.Command(command), CancellationToken.None);
         if (run.ExitCode != 0)
-            throw new InvalidOperationException($"pg_ctl {string.Join(' ', arguments)} ended with {run.ExitCode}: {run.Output}");
+            throw new InvalidOperationException($"{Path.GetFileName(command[0])} ended with {run.ExitCode}: {run.Output}");
     }
 }

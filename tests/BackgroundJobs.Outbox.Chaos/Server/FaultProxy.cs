@@ -51,8 +51,8 @@ internal sealed class FaultProxy : IAsyncDisposable
         accepting = AcceptAsync();
     }
 
-    /// <summary>Where connections lead.</summary>
-    public EndPoint Target { get; }
+    /// <summary>Where new connections lead; those that are open stay where they are.</summary>
+    public EndPoint Target { get; set; }
 
     public int Port => ((IPEndPoint)listener.LocalEndpoint).Port;
 

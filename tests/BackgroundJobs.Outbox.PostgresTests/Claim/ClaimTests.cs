@@ -88,7 +88,7 @@ public sealed class ClaimTests
         // It has found its jobs and waits for the worker's row, while the worker gives it up.
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
-        Assert.Equal(0, await queue.ReleaseClaimsAsync(connection, worker, 1, [request.LeaseToken]));
+        Assert.Equal(0, await queue.ReleaseClaimsAsync(connection, worker, 1, []));
         var claim = queue.ClaimAsync(request);
         await Eventually.TrueAsync(
             async () => await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0)"), "it waits");
@@ -113,7 +113,7 @@ public sealed class ClaimTests
         await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
         Assert.Single(await queue.ClaimAsync(connection, [request], prepare: false));
         await using var other = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
-        var release = queue.ReleaseClaimsAsync(other, worker, 1, [request.LeaseToken]);
+        var release = queue.ReleaseClaimsAsync(other, worker, 1, [new(kept.Id, kept.LeaseToken)]);
         await Eventually.TrueAsync(
             async () => await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE cardinality(pg_blocking_pids(pid)) > 0)"), "it waits");
         await transaction.CommitAsync(TestContext.Current.CancellationToken);

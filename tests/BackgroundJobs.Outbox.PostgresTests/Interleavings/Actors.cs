@@ -62,7 +62,7 @@ internal static class Actors
         Begin(s => s.RunAsync("save_cursors", ("ids", new[] { Held }), ("lease_tokens", new[] { HeldToken }), ("cursors", new[] { "7" }))),
         Commit);
 
-    // A's claim that brought `held` had no answer.
+    // A's claim that brought `held` had no answer; it knows what its other claims brought, and has none on its way.
     public static readonly Actor GiveUpClaimA = new(
         "give up claim A",
         Begin(s => s.RunAsync("retire_claims", ("worker", A), ("epoch", 1))),
@@ -71,7 +71,12 @@ internal static class Actors
             await s.CommitAsync();
             await Begin(async t =>
             {
-                var released = await t.RunAsync("release_claims", ("worker", A), ("lease_tokens", new[] { HeldToken }));
+                var known = await t.SqlAsync($"SELECT id, lease_token FROM outbox.jobs WHERE worker_id = '{A}' AND lease_token <> '{HeldToken}'");
+                var released = await t.RunAsync(
+                    "release_claims",
+                    ("worker", A),
+                    ("ids", known.ConvertAll(each => (Guid)each[0]).ToArray()),
+                    ("lease_tokens", known.ConvertAll(each => (Guid)each[1]).ToArray()));
                 if (released.Count > 0)
                     t.Note(() => t.Situation.Ended(Held));
             })(s);

@@ -12,11 +12,14 @@ internal sealed class ScratchDatabase : IAsyncDisposable
     private readonly Lazy<NpgsqlDataSource> inspector;
     private readonly Lazy<NpgsqlDataSource> operators;
 
-    private ScratchDatabase(string connectionString, bool hasRoles)
+    private readonly bool isOurs;
+
+    private ScratchDatabase(string connectionString, bool hasRoles, string? application = null)
     {
+        isOurs = application is null;
         AdminConnectionString = connectionString;
         Admin = NpgsqlDataSource.Create(connectionString);
-        ConnectionString = As(TestRoles.Application);
+        ConnectionString = application ?? As(TestRoles.Application);
         DataSource = NpgsqlDataSource.Create(ConnectionString);
         enqueuer = new(() => NpgsqlDataSource.Create(As(TestRoles.Enqueuer)));
         inspector = new(() => NpgsqlDataSource.Create(As(TestRoles.Inspector)));
@@ -46,6 +49,9 @@ internal sealed class ScratchDatabase : IAsyncDisposable
     public static async Task<ScratchDatabase> EmptyAsync() => await CreateAsync("template1", hasRoles: false);
 
     public static async Task<ScratchDatabase> MigratedAsync() => await CreateAsync(await Template.Value, hasRoles: true);
+
+    // On a server of the test's own, with which it ends.
+    public static ScratchDatabase On(string adminConnectionString, string connectionString) => new(adminConnectionString, hasRoles: false, connectionString);
 
     public async Task ExecuteAsync(string sql)
     {
@@ -97,7 +103,8 @@ internal sealed class ScratchDatabase : IAsyncDisposable
     {
         foreach (var source in new[] { Admin, DataSource }.Concat(new[] { enqueuer, inspector, operators }.Where(each => each.IsValueCreated).Select(each => each.Value)))
             await source.DisposeAsync();
-        await (await TestServer.GetAsync()).DropDatabaseAsync(AdminConnectionString);
+        if (isOurs)
+            await (await TestServer.GetAsync()).DropDatabaseAsync(AdminConnectionString);
     }
 
     private static async Task<string> MakeTemplateAsync()

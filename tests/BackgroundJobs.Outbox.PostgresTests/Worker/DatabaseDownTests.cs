@@ -16,7 +16,7 @@ public sealed class DatabaseDownTests
         await using var database = await ScratchDatabase.MigratedAsync();
         var queue = new JobQueue(database.DataSource);
         await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
-        var port = FreePort();
+        var port = FreePort.Find();
         await using var worker = await WorkerHost.StartAsync(
             database,
             o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask),
@@ -153,13 +153,6 @@ public sealed class DatabaseDownTests
         Assert.Equal("5|2|0|0", await database.ScalarAsync<string>(
             "SELECT concat_ws('|', count(*), max(attempt), max(failures), max(crashes)) FROM outbox.job_history WHERE state = 'completed'"));
         Assert.Contains("whose answer never arrived", worker.Log.Text, StringComparison.Ordinal);
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 
     // Lets connections through to the server, from now on.

@@ -200,7 +200,7 @@ public sealed class LeaseTests
         var options = new BackgroundJobs.Outbox.Worker.OutboxWorkerOptions();
         var running = new BackgroundJobs.Outbox.Worker.RunningAttempts(options, TimeProvider.System, logger);
         using var outcomes = new BackgroundJobs.Outbox.Worker.OutcomeWriter(
-            new BackgroundJobs.Outbox.Worker.OutcomeRecorder(queue, prepare: false, logger), database.DataSource, TimeProvider.System, logger);
+            new BackgroundJobs.Outbox.Worker.OutcomeRecorder(queue, prepare: false, logger), new BackgroundJobs.Outbox.Worker.HeldJobs(), database.DataSource, TimeProvider.System, logger);
 
         // Never started: it holds nothing.
         using var lease = new BackgroundJobs.Outbox.Worker.WorkerLease(

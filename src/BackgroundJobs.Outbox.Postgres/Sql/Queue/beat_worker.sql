@@ -14,7 +14,7 @@ SELECT
     EXISTS (
         SELECT
         FROM outbox.workers
-        WHERE heartbeat_at < clock_timestamp() - lease
+        WHERE heartbeat_at NOT BETWEEN clock_timestamp() - lease AND clock_timestamp()
           AND id <> @worker
     ) AS someone_died,
     ARRAY(
@@ -53,5 +53,6 @@ SELECT
             LIMIT 1
         ) AS next
     ) AS next_due,
+    pg_postmaster_start_time() AS server_started_at,
     clock_timestamp() AS now
 FROM beat

@@ -1,0 +1,102 @@
+using BackgroundJobs.Outbox.Chaos.Server;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Faults;
+
+public sealed class NetworkTests
+{
+    [Fact]
+    public async Task W08_heartbeats_that_take_long_follow_each_other_at_once_and_the_lease_holds()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var proxy = FaultProxy.Before(database.ConnectionString);
+        TaskCompletionSource started = new(), mayEnd = new();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>(async (_, _, token) =>
+            {
+                started.SetResult();
+                await mayEnd.Task.WaitAsync(token);
+            }),
+            o =>
+            {
+                (o.ConnectionString, o.Listen, o.PollInterval) = (proxy.ConnectionString, false, TimeSpan.FromMinutes(1));
+                (o.Lease, o.HeartbeatInterval) = (TimeSpan.FromSeconds(8), TimeSpan.FromSeconds(1));
+            });
+        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        await started.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
+
+        // Each takes one and a half intervals.
+        var before = proxy.Fired;
+        proxy.Arm(CommitFault.DelayAnswer, statements: true, times: 6);
+        await Eventually.TrueAsync(() => proxy.Fired == before + 6, "six heartbeats are late", 40);
+        mayEnd.SetResult();
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE attempt = 1 AND failures = 0") == 1, "it completes in its first attempt", 40);
+    }
+
+    [Fact]
+    public async Task W12_a_completion_whose_answer_is_lost_is_not_done_again()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var proxy = FaultProxy.Before(database.ConnectionString);
+        var runs = 0;
+        TaskCompletionSource started = new(), mayEnd = new();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>(async (_, _, token) =>
+            {
+                Interlocked.Increment(ref runs);
+                started.TrySetResult();
+                await mayEnd.Task.WaitAsync(token);
+            }),
+            o =>
+            {
+                (o.ConnectionString, o.Listen, o.PollInterval) = (proxy.ConnectionString, false, TimeSpan.FromMinutes(1));
+                (o.Lease, o.HeartbeatInterval) = (TimeSpan.FromMinutes(2), TimeSpan.FromSeconds(40));
+            });
+        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        await started.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
+
+        var before = proxy.Fired;
+        proxy.Arm(CommitFault.LoseAnswer, statements: true);
+        mayEnd.SetResult();
+        await Eventually.TrueAsync(() => proxy.Fired > before && worker.Log.Text.Contains("Recording 1 ends failed", StringComparison.Ordinal), "the answer is lost");
+        await worker.StopAsync();
+        Assert.Equal("0|1|1|0", await database.ScalarAsync<string>(
+            "SELECT concat_ws('|', (SELECT count(*) FROM outbox.jobs), count(*), max(attempt), max(failures)) FROM outbox.job_history WHERE state = 'completed'"));
+        Assert.Equal(1, runs);
+    }
+
+    // The server's last word never comes, nor does an error: only somebody who asks finds out.
+    [Fact]
+    public async Task P22_a_listener_that_nobody_talks_to_any_more_finds_out_and_listens_anew_and_jobs_run_meanwhile()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var proxy = FaultProxy.Before(database.ConnectionString);
+        var ran = 0;
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>((job, _, _) =>
+            {
+                Volatile.Write(ref ran, job.Number);
+                return Task.CompletedTask;
+            }),
+            o => (o.DirectConnectionString, o.PollInterval) = (new NpgsqlConnectionStringBuilder(proxy.ConnectionString) { KeepAlive = 1, Timeout = 2, CommandTimeout = 2 }.ConnectionString, TimeSpan.FromSeconds(2)));
+        var enqueuer = new JobQueue(database.Enqueuer);
+        await Eventually.TrueAsync(async () => await ListenersAsync() == 1, "it listens");
+
+        proxy.OpenHole();
+        await enqueuer.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
+        await Eventually.TrueAsync(() => Volatile.Read(ref ran) == 1, "the poll finds it");
+        await Eventually.TrueAsync(() => worker.Log.Text.Contains("Not listening", StringComparison.Ordinal), "it finds out");
+
+        proxy.CloseHole();
+        await Eventually.TrueAsync(async () => await ListenersAsync() >= 1 && worker.Log.Text.Contains("Not listening", StringComparison.Ordinal), "it listens anew");
+        await enqueuer.EnqueueAsync([NewJob.Create(new NumberJob(2))], TestContext.Current.CancellationToken);
+        await Eventually.TrueAsync(() => Volatile.Read(ref ran) == 2, "the next one runs");
+
+        Task<long> ListenersAsync() => database.ScalarAsync<long>("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND query ILIKE 'listen%'");
+    }
+}
