@@ -27,11 +27,23 @@ internal sealed class OutcomeRecorder(JobQueue queue, bool prepare, ILogger logg
         {
             Fenced(await queue.FinishAsync(connection, [job], prepare: false).ConfigureAwait(false));
         }
-        catch (PostgresException e) when (IsRefused(e) && job.Error is not null)
+        catch (PostgresException e) when (IsRefused(e))
         {
             logger.RecordRefused(e, job.Job.Id, job.Job.Kind);
-            Fenced(await queue.FinishAsync(connection, [job with { Error = null }], prepare: false).ConfigureAwait(false));
+            if (job.Error is not null)
+                await FinishAloneAsync(connection, job with { Error = null }).ConfigureAwait(false);
+            else
+                await GiveBackAsync(connection, job, e).ConfigureAwait(false);
         }
+    }
+
+    // What the application's own schema keeps from ending (a foreign key on it, say) comes back and says so, and is seen among those that retry.
+    private async Task GiveBackAsync(NpgsqlConnection connection, FinishedJob job, PostgresException why)
+    {
+        var again = RetryPolicy.Default.Decide(job.Job.Failures + 1, int.MaxValue, why);
+        var error = JobError.Of(
+            why.SqlState, $"The attempt ended as {job.State}, but PostgreSQL refuses to take the job out of the queue: {why.MessageText}. Remove what keeps it there.");
+        await RescheduleAsync(connection, [new RescheduledJob(job.Job, again.Delay, true, error, job.Cursor)]).ConfigureAwait(false);
     }
 
     public async Task RescheduleAsync(NpgsqlConnection connection, List<RescheduledJob> jobs)

@@ -48,7 +48,7 @@ internal static partial class WorkerLog
     [LoggerMessage(13, LogLevel.Error, "Recording {Count} ends failed; tried again in {Delay}. Nothing is lost while the lease holds.")]
     public static partial void RecordFailed(this ILogger logger, Exception exception, int count, TimeSpan delay);
 
-    [LoggerMessage(14, LogLevel.Error, "Job {JobId} {Kind}: PostgreSQL refuses its recorded end; it is recorded without its error text.")]
+    [LoggerMessage(14, LogLevel.Error, "Job {JobId} {Kind}: PostgreSQL refuses to record its end; it is recorded without its error text, or comes back later.")]
     public static partial void RecordRefused(this ILogger logger, Exception exception, Guid jobId, string kind);
 
     [LoggerMessage(15, LogLevel.Warning, "A heartbeat failed; the lease holds for another {Left}.")]

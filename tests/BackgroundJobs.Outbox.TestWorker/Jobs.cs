@@ -18,6 +18,12 @@ public sealed record CrashJob(int Number) : IJob
     public static string Kind => "crash";
 }
 
+/// <summary>Takes all the memory there is.</summary>
+public sealed record HogJob(int Number) : IJob
+{
+    public static string Kind => "hog";
+}
+
 /// <summary>Does its work in steps, with a safe exit point after each.</summary>
 public sealed record SteppingJob(int Steps, int MillisecondsEach) : IJob
 {

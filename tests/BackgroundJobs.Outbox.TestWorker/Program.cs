@@ -51,6 +51,12 @@ builder.Services.AddOutbox(outbox => outbox
         Process.GetCurrentProcess().Kill();
         await Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, CancellationToken.None);
     })
+    .Handle<HogJob>(async (job, context, _) =>
+    {
+        await StartAsync(context, job.Number);
+        for (List<byte[]> taken = []; ;)
+            taken.Add(GC.AllocateUninitializedArray<byte>(1 << 20));
+    })
     .Handle<SteppingJob>(async (job, context, _) =>
     {
         await StartAsync(context, context.Cursor<int>());

@@ -42,11 +42,13 @@ internal sealed class WorkerProcess : IAsyncDisposable
         CREATE TABLE effects (number integer, attempt integer);
         """);
 
-    public static async Task<WorkerProcess> StartAsync(ScratchDatabase database, int concurrency = 5, double shutdown = 25, double lease = 6)
+    public static async Task<WorkerProcess> StartAsync(ScratchDatabase database, int concurrency = 5, double shutdown = 25, double lease = 6, int? memory = null)
     {
         var assembly = Path.Combine(AppContext.BaseDirectory, "BackgroundJobs.Outbox.TestWorker.dll");
         var start = new ProcessStartInfo("dotnet", [assembly, $"{concurrency}", $"{shutdown * 1000}", $"{lease * 1000}"]) { RedirectStandardOutput = true };
         start.Environment["OUTBOX_TEST_CONNECTION"] = database.ConnectionString;
+        if (memory is { } mebibytes)
+            start.Environment["DOTNET_GCHeapHardLimit"] = $"0x{mebibytes * 1048576L:x}";
         var worker = new WorkerProcess(Process.Start(start)!);
         await Eventually.TrueAsync(
             async () => worker.HasExited || await database.ScalarAsync<long>($"SELECT count(*) FROM outbox.workers WHERE process_id = {worker.Id}") == 1,

@@ -76,14 +76,39 @@ public sealed class KilledWorkerTests
             "SELECT concat_ws('|', count(*), max(failures), max(crashes)) FROM outbox.job_history WHERE kind = 'slow' AND state = 'completed'"));
     }
 
-    private sealed class Restarted(ScratchDatabase database) : IAsyncDisposable
+    [Fact]
+    public async Task W22_a_job_that_takes_all_memory_ends_as_dead_and_its_neighbours_complete()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await WorkerProcess.PrepareAsync(database);
+        var queue = new JobQueue(database.DataSource);
+        var hog = NewJob.Create(new HogJob(0), new() { MaxAttempts = 1 });
+        await queue.EnqueueAsync(
+            [hog, .. Enumerable.Range(1, 4).Select(n => NewJob.Create(new SlowJob(n, 300)))], TestContext.Current.CancellationToken);
+
+        // Whether the runtime throws or the process ends is not ours to say.
+        await using var worker = new Restarted(database, memory: 150);
+        while (await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") > 0)
+        {
+            var process = await worker.StartAsync();
+            await Eventually.TrueAsync(
+                async () => process.HasExited || await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "the worker dies, or nothing is left", 40);
+        }
+
+        Assert.Contains(
+            await database.ScalarAsync<string>($"SELECT concat_ws('|', state, errors->-1->>'type') FROM outbox.job_history WHERE id = '{hog.Id}'"),
+            new[] { "dead|System.OutOfMemoryException", "dead|crashed" });
+        Assert.Equal(4L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE kind = 'slow' AND state = 'completed'"));
+    }
+
+    private sealed class Restarted(ScratchDatabase database, int? memory = null) : IAsyncDisposable
     {
         private WorkerProcess? process;
 
         public async Task<WorkerProcess> StartAsync()
         {
             await DisposeAsync();
-            return process = await WorkerProcess.StartAsync(database, lease: 1.5);
+            return process = await WorkerProcess.StartAsync(database, lease: 1.5, memory: memory);
         }
 
         public ValueTask DisposeAsync() => process?.DisposeAsync() ?? ValueTask.CompletedTask;
