@@ -21,12 +21,14 @@ internal static class NetworkFaults
         return actor.Proxy.Fired == before ? null : $"{actor.Name}: {actor.Proxy.Fired - before} times";
     }
 
+    [Fault("W32", "a database call hangs for ever", "every call of the worker has a limit; it goes on")]
     public static Task<string?> WorkerHoleAsync(Arena arena, Random random, CancellationToken cancellationToken) =>
         HoleAsync(arena.Workers[random.Next(arena.Workers.Count)], arena.Options.Lease * (0.5 + random.NextDouble()), cancellationToken);
 
     public static Task<string?> WriterHoleAsync(Arena arena, Random random, CancellationToken cancellationToken) =>
         HoleAsync(arena.Writers[random.Next(arena.Writers.Count)], TimeSpan.FromSeconds(1 + random.Next(3)), cancellationToken);
 
+    [Fault("P13", "PgBouncer RECONNECT, KILL and RESUME", "as P01")]
     public static async Task<string?> PoolerAsync(Arena arena, string command, CancellationToken cancellationToken)
     {
         if (command != "KILL")

@@ -9,6 +9,7 @@ internal static class ProcessFaults
 {
     private static readonly TimeSpan ShiftHeld = TimeSpan.FromSeconds(3);
 
+    [Fault("W01", "SIGKILL of any worker at any moment", "nothing lost, no effect twice")]
     public static async Task<string?> KillWorkerAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         var worker = Any(arena.Workers, random);
@@ -20,6 +21,7 @@ internal static class ProcessFaults
         return $"{worker.Name} died with {held} jobs";
     }
 
+    [Fault("E02", "SIGKILL of a writer at any moment", "a job exists exactly if its entity does")]
     public static async Task<string?> KillWriterAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         var writer = Any(arena.Writers, random);
@@ -29,6 +31,7 @@ internal static class ProcessFaults
         return $"{writer.Name} died";
     }
 
+    [Fault("W18", "SIGTERM of any worker at any moment", "nothing lost, no failure charged")]
     public static async Task<string?> TerminateWorkerAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         var worker = Any(arena.Workers, random);
@@ -40,6 +43,7 @@ internal static class ProcessFaults
     }
 
     // A zombie: it wakes when its jobs have been given to others, and goes on where it was.
+    [Fault("W02", "SIGSTOP beyond the lease at any moment", "no write of the zombie is accepted")]
     public static async Task<string?> FreezeWorkerAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         var worker = Any(arena.Workers, random);
@@ -65,6 +69,7 @@ internal static class ProcessFaults
         }
     }
 
+    [Fault("W33", "a worker's clock is an hour off, or drifts", "no early run, no early rescue: the database's clock decides")]
     public static async Task<string?> ShiftClockAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         var hours = random.Next(2) == 0 ? 1 : -1;

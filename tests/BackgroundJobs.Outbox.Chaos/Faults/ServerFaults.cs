@@ -8,6 +8,7 @@ internal static class ServerFaults
 {
     private static readonly TimeSpan DiskFull = TimeSpan.FromSeconds(3);
 
+    [Fault("P02", "immediate stop and restart under load", "what was committed runs once")]
     public static async Task<string?> CrashAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         await arena.Server.StopAsync();
@@ -25,6 +26,7 @@ internal static class ServerFaults
     }
 
     // The server takes every other session down with it, and recovers.
+    [Fault("P03", "a backend is killed with -9", "the same")]
     public static async Task<string?> KillBackendAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         await using var victim = await arena.Server.SessionAsync(cancellationToken: cancellationToken);
@@ -53,6 +55,7 @@ internal static class ServerFaults
         return null;
     }
 
+    [Fault("P08", "the disk is full for a while", "clean errors, and it goes on when there is room")]
     public static async Task<string?> FillDiskAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         await arena.Disk!.FillAsync();

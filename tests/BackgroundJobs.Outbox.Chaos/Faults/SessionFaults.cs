@@ -22,6 +22,7 @@ internal static class SessionFaults
         new("everybody's", "%", "%"),
     ];
 
+    [Fault("P01", "pg_terminate_backend of sessions by role", "goes on within a lease")]
     public static async Task<string?> TerminateAsync(Arena arena, Role role, CancellationToken cancellationToken)
     {
         await using var command = arena.Server.Admin.CreateCommand("""
@@ -61,6 +62,7 @@ internal static class SessionFaults
         }
     }
 
+    [Fault("P16", "a snapshot is held under load", "nothing lost")]
     public static async Task<string?> HoldSnapshotAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         await using var session = await arena.Server.SessionAsync(cancellationToken: cancellationToken);
@@ -74,6 +76,7 @@ internal static class SessionFaults
         }
     }
 
+    [Fault("P11", "every connection slot is taken", "waits and goes on")]
     public static async Task<string?> UseUpConnectionsAsync(Arena arena, Random random, CancellationToken cancellationToken)
     {
         List<NpgsqlConnection> taken = [];

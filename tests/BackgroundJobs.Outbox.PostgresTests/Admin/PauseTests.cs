@@ -59,6 +59,7 @@ public sealed class PauseTests
         await Assert.ThrowsAsync<OutboxSchemaException>(() => new JobInspector(database.Inspector).CountsAsync());
     }
 
+    [Fault("P12", "the same, for operators", "every verb and query works")]
     [Fact]
     public async Task Through_a_transaction_pooler_all_verbs_and_queries_work()
     {

@@ -30,6 +30,7 @@ public sealed class EnqueueTests(ITestOutputHelper output)
     private static readonly Gen<CorpusJob> Args = Gen.Select(Gen.Int, Corpus.Texts, Gen.Int[0, 80], (number, text, depth) =>
         Enumerable.Range(0, depth < 70 ? 0 : depth).Aggregate(new CorpusJob(number, text), (inner, n) => new CorpusJob(n, text.Length > 100 ? "" : text, inner)));
 
+    [Fault("D03", "3,000 jobs, lone surrogates among them", "refused before any statement, or read as they were given")]
     [Fact]
     public async Task D03_jobs_are_refused_before_any_statement_or_stored_and_read_as_they_were_given()
     {
@@ -96,6 +97,7 @@ public sealed class EnqueueTests(ITestOutputHelper output)
         output.WriteLine($"{Filters} cases: {refused} refused.");
     }
 
+    [Fault("W23", "200 exceptions: megabytes, NUL, lone surrogates, cycles", "stored bounded and clean")]
     [Fact]
     public async Task W23_whatever_text_a_handler_throws_its_job_ends_with_a_reason()
     {

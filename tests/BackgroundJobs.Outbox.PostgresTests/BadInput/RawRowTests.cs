@@ -30,6 +30,10 @@ public sealed class RawRowTests(ITestOutputHelper output)
             what.Item1, what.Item2, what.Item3, what.Item4, when.Item1, when.Item2, when.Item3, when.Item4, count.Item1, count.Item2, count.Item3, count.Item4, count.Item5,
         });
 
+    [Fault("D02", "3,000 rows of another program, NUL and surrogates among them", "refused, or run, or dead with a reason; no neighbour lost")]
+    [Fault("X01", "CLR type names as kinds", "no assembly is loaded")]
+    [Fault("X03", "data that would choose a handler", "it cannot")]
+    [Fault("X04", "payloads beyond every limit, inserted past the library", "refused by the database, or dead with a reason")]
     [Fact]
     public async Task D02_rows_that_another_program_wrote_are_refused_or_run_or_end_with_a_reason_and_no_neighbour_is_lost()
     {
@@ -43,6 +47,7 @@ public sealed class RawRowTests(ITestOutputHelper output)
     }
 
     // What no generator needs to find again: the first failed every claim of its queue with an overflow, the second lost the reason of its end.
+    [Fault("W37", "attempt and failures at the end of their types", "the neighbours run")]
     [Theory]
     [InlineData("attempt", "2147483647")]
     [InlineData("failures", "32767")]
@@ -95,6 +100,7 @@ public sealed class RawRowTests(ITestOutputHelper output)
         Assert.Equal(PostgresErrorCodes.CheckViolation, error.SqlState);
     }
 
+    [Fault("D09", "2,000 calls of the SQL function with any queue, kind and number", "refused, or run, or dead with a reason")]
     [Fact]
     public async Task D09_calls_of_the_sql_function_are_refused_or_make_jobs_that_run_or_end_with_a_reason()
     {

@@ -32,6 +32,7 @@ public sealed class ClaimTests
         Assert.Equal([-1], Numbers(await ClaimAsync(database, 10)));
     }
 
+    [Fault("W39", "sixteen workers claim at once", "no job twice, none left")]
     [Fact]
     public async Task Sixteen_workers_that_claim_at_once_never_get_the_same_job_and_leave_none()
     {
@@ -50,6 +51,9 @@ public sealed class ClaimTests
         Assert.Equal(Enumerable.Range(0, 3000), Numbers([.. claimed.SelectMany(each => each), .. rest]).Order());
     }
 
+    [Fault("W27", "a kind that this worker does not know", "it never claims it")]
+    [Fault("W28", "a kind whose handler is gone", "it waits, the others run; names are stable, not those of CLR types")]
+    [Fault("D10", "an unknown kind", "claimed by nobody, listed as waiting")]
     [Fact]
     public async Task Only_known_kinds_of_the_asked_queue_are_claimed_and_nothing_of_a_paused_one()
     {

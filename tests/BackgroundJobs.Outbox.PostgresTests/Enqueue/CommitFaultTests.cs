@@ -11,6 +11,7 @@ public sealed class CommitFaultTests
 {
     public static TheoryData<bool, bool> BothWays => new() { { true, true }, { true, false }, { false, true }, { false, false } };
 
+    [Fault("E03", "COMMIT never reaches the server", "an error, and nothing is there")]
     [Theory]
     [MemberData(nameof(BothWays))]
     public async Task E03_A_commit_that_never_arrives_leaves_nothing_and_is_an_error(bool sync, bool own)
@@ -26,6 +27,7 @@ public sealed class CommitFaultTests
     }
 
     // Not a PostgresException: no server said that it failed.
+    [Fault("E04", "COMMIT happens and its answer is lost", "both are there, and the caller is told that the outcome is unknown")]
     [Theory]
     [MemberData(nameof(BothWays))]
     public async Task E04_A_commit_whose_answer_is_lost_has_happened_and_is_not_called_failed(bool sync, bool own)
@@ -39,6 +41,8 @@ public sealed class CommitFaultTests
     }
 
     // The second insert finds the first one's id, so that the retry cannot save it twice; what it throws says where to look.
+    [Fault("E05", "the same under EnableRetryOnFailure", "one entity, one job, and the save reports success")]
+    [Fault("E32", "the same job id is inserted again by a retry", "it is read back before it is called committed")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -62,6 +66,7 @@ public sealed class CommitFaultTests
     }
 
     // The server is still at it when the retry comes: its insert waits for the first commit's outcome.
+    [Fault("E06", "a retry meets the first commit still under way", "it waits for it; no second insert")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -78,6 +83,7 @@ public sealed class CommitFaultTests
     }
 
     // Who goes away while the commit is under way hears that he went, not that it failed, unless the server says so.
+    [Fault("E08", "the user goes away during the commit", "never told that what is there has failed")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

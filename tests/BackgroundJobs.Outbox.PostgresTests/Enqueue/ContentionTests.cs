@@ -8,6 +8,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
 // Other sessions in the way: the application's own limits bound the wait, and errors surface as EF shows them.
 public sealed class ContentionTests
 {
+    [Fault("E20", "ExecuteUpdate and an enqueue without a transaction", "as documented: the job exists with its save only")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -24,6 +25,7 @@ public sealed class ContentionTests
         Assert.Single(await shop.JobsAsync());
     }
 
+    [Fault("E25", "an id that another open transaction holds", "waits no longer than lock_timeout")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -41,6 +43,7 @@ public sealed class ContentionTests
         Assert.Equal(["told {\"text\": \"first\"}"], await shop.JobsAsync());
     }
 
+    [Fault("E28", "DDL has locked the jobs table", "the enqueue fails in lock_timeout")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -57,6 +60,7 @@ public sealed class ContentionTests
         Assert.Empty(await shop.JobsAsync());
     }
 
+    [Fault("E27", "the caller runs SERIALIZABLE or REPEATABLE READ", "40001 surfaces as EF shows it, and no job is left")]
     [Theory]
     [InlineData(IsolationLevel.RepeatableRead, true)]
     [InlineData(IsolationLevel.RepeatableRead, false)]

@@ -6,6 +6,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
 // A save that did not go through, and what the next one then does: one job, never two and never a stray one.
 public sealed class FailedSaveTests
 {
+    [Fault("E10", "a save fails, is corrected and made again", "one job")]
     [Theory]
     [InlineData(true, true)]
     [InlineData(true, false)]
@@ -32,6 +33,7 @@ public sealed class FailedSaveTests
         Assert.Equal(["told {\"text\": \"free\"}", "told {\"text\": \"known\"}"], await shop.JobsAsync());
     }
 
+    [Fault("E11", "a concurrency conflict, reload, save again", "one job")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -54,6 +56,7 @@ public sealed class FailedSaveTests
         Assert.Equal("ours", await shop.Database.ScalarAsync<string>("select \"Note\" from \"Servers\""));
     }
 
+    [Fault("E14", "AutoTransactionBehavior.Never", "refused without a transaction")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -75,6 +78,7 @@ public sealed class FailedSaveTests
         Assert.Single(await shop.JobsAsync());
     }
 
+    [Fault("E15", "an error is swallowed and the aborted transaction committed", "an exception instead of a silent roll-back")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

@@ -11,6 +11,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
 
 public sealed class FaultTests
 {
+    [Fault("E24", "the connection is cut in the middle of 10,000 jobs", "all or none")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -37,6 +38,7 @@ public sealed class FaultTests
         Assert.Equal(0, await shop.ServersAsync());
     }
 
+    [Fault("E26", "the same ids in opposite order in two saves", "no deadlock")]
     [Fact]
     public async Task E26_the_same_ids_in_opposite_order_in_two_saves_do_not_deadlock()
     {
@@ -54,6 +56,7 @@ public sealed class FaultTests
     }
 
     // As a standby does.
+    [Fault("E31", "an enqueue on a server that only reads", "one clear 25006, not tried again")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -74,6 +77,8 @@ public sealed class FaultTests
         Assert.Equal(0L, await shop.Database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
     }
 
+    [Fault("E29", "the notification queue is full", "the save commits")]
+    [Fault("P23", "a listener never reads, and holds up the notification queue", "saves commit and jobs are found")]
     [Fact]
     public async Task E29_a_save_commits_although_the_notification_queue_is_full()
     {

@@ -7,6 +7,8 @@ namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
 // Transactions that EF did not begin.
 public sealed class ForeignTransactionTests
 {
+    [Fault("E16", "TransactionScope, completed and not", "the job follows the scope")]
+    [Fault("E17", "a second connection in the same scope", "ours does not enlist")]
     [Theory]
     [InlineData(true, true)]
     [InlineData(true, false)]
@@ -33,6 +35,7 @@ public sealed class ForeignTransactionTests
         Assert.Equal(complete ? 1 : 0, await shop.ServersAsync());
     }
 
+    [Fault("E18", "UseTransaction, committed outside EF", "the job is there and is found")]
     [Theory]
     [InlineData(true, true)]
     [InlineData(true, false)]

@@ -6,6 +6,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Enqueue;
 // EnableRetryOnFailure, with serialization failures that the server itself raises.
 public sealed class RetryTests
 {
+    [Fault("E23", "the key in the arguments is known after the insert, and the save is retried", "the arguments hold the committed key")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -44,6 +45,7 @@ public sealed class RetryTests
     }
 
     // EF's own advice: accept the changes after the commit, so that a retry of the delegate finds them again.
+    [Fault("E22", "acceptAllChangesOnSuccess: false, and a retry", "one job")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -68,6 +70,7 @@ public sealed class RetryTests
         Assert.Equal(1, await shop.ServersAsync());
     }
 
+    [Fault("E07", "a retried delegate enqueues again", "with a stable id the second is a duplicate that says so")]
     [Fact]
     public async Task E07_E32_A_stable_id_of_a_retried_delegate_makes_the_second_insert_a_duplicate_that_says_so()
     {

@@ -9,6 +9,7 @@ public sealed class TransactionTests
 {
     private const string Job = "told {\"text\": \"job\"}";
 
+    [Fault("E21", "the synchronous path", "the same as the asynchronous one (every test of the save runs both)")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -24,6 +25,7 @@ public sealed class TransactionTests
         Assert.Equal(1, await shop.ServersAsync());
     }
 
+    [Fault("E01", "a transaction with a job is rolled back", "no row, no run, no wake-up")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -64,6 +66,7 @@ public sealed class TransactionTests
     }
 
     // E02: the backend dies as the server sees a killed application; the client's process is not what decides.
+    [Fault("E02", "the connection is killed between SaveChanges and Commit", "neither entity nor job")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -83,6 +86,7 @@ public sealed class TransactionTests
         Assert.Equal(0, await shop.ServersAsync());
     }
 
+    [Fault("E09", "a savepoint is rolled back", "the job before it runs, the one after it never existed")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

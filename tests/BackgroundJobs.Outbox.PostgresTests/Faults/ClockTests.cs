@@ -8,6 +8,9 @@ namespace BackgroundJobs.Outbox.PostgresTests.Faults;
 // The database's clock is set: everything it has written moves the other way.
 public sealed class ClockTests
 {
+    [Fault("W17", "every lease ends at the same moment", "all run again, each with its effect once")]
+    [Fault("W34", "the database's clock jumps an hour ahead, three times", "the same")]
+    [Fault("W36", "three workers with one host name and process id", "three workers")]
     [Fact]
     public async Task W17_W34_W36_when_every_lease_ends_at_once_all_jobs_run_again_and_none_has_its_effect_twice()
     {
@@ -51,6 +54,7 @@ public sealed class ClockTests
         }
     }
 
+    [Fault("W35", "the database's clock is set back an hour", "a dead worker's jobs are free within two leases")]
     [Fact]
     public async Task W35_a_dead_workers_jobs_are_free_within_two_leases_although_the_clock_was_set_back_an_hour()
     {
@@ -67,6 +71,7 @@ public sealed class ClockTests
         Assert.DoesNotContain("declared dead", worker.Log.Text, StringComparison.OrdinalIgnoreCase);
     }
 
+    [Fault("W35", "the same, and somebody looks", "no negative duration")]
     [Fact]
     public async Task W35_no_inspection_query_shows_a_negative_duration_after_the_clock_was_set_back()
     {

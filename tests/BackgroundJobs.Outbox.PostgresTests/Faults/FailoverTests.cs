@@ -9,6 +9,8 @@ namespace BackgroundJobs.Outbox.PostgresTests.Faults;
 // Workers live on while their server is replaced by one that has forgotten the last commits.
 public sealed class FailoverTests
 {
+    [Fault("P04", "a standby that has not heard the last commits is promoted", "entity and job are gone together; what it still knows as running is given back and runs again")]
+    [Fault("P07", "a backup is restored under living workers", "the same")]
     [Theory]
     [InlineData("a standby that had not heard the end is promoted")]
     [InlineData("a backup is restored")]
@@ -101,6 +103,7 @@ public sealed class FailoverTests
     }
 
     // Its sessions answer, and refuse every write, for ever.
+    [Fault("P05", "after a switchover the old primary lives on and only reads", "25006 makes the worker leave it, in seconds")]
     [Fact]
     public async Task P05_a_worker_leaves_an_old_primary_that_lives_on_and_only_reads()
     {

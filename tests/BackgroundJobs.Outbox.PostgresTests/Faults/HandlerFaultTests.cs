@@ -7,6 +7,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Faults;
 // What user code does to its worker.
 public sealed class HandlerFaultTests
 {
+    [Fault("W09", "handlers hold every connection of the pool", "the heartbeat keeps its own")]
     [Theory]
     [InlineData(false)]
     [InlineData(true)]
@@ -47,6 +48,7 @@ public sealed class HandlerFaultTests
         async Task<DateTime> BeatAsync() => await database.ScalarAsync<DateTime>("SELECT heartbeat_at FROM outbox.workers");
     }
 
+    [Fault("W24", "a cursor with NUL, NaN, a cycle, a hundred levels", "a failure with a reason")]
     [Theory]
     [InlineData("nul", "cannot store")]
     [InlineData("nan", "infinity")]
@@ -86,6 +88,7 @@ public sealed class HandlerFaultTests
         Assert.Contains(reason, await database.ScalarAsync<string>($"SELECT errors->-1->>'message' FROM outbox.job_history WHERE id = '{id}'"), StringComparison.OrdinalIgnoreCase);
     }
 
+    [Fault("W25", "a handler's constructor or its scope's disposal throws", "a failure; the slot is free")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

@@ -7,6 +7,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Faults;
 
 public sealed class NetworkTests
 {
+    [Fault("W08", "six heartbeats take one and a half intervals each", "the next follows at once; the lease holds")]
     [Fact]
     public async Task W08_heartbeats_that_take_long_follow_each_other_at_once_and_the_lease_holds()
     {
@@ -36,6 +37,7 @@ public sealed class NetworkTests
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE attempt = 1 AND failures = 0") == 1, "it completes in its first attempt", 40);
     }
 
+    [Fault("W12", "a completion is committed and its answer lost", "not run again")]
     [Fact]
     public async Task W12_a_completion_whose_answer_is_lost_is_not_done_again()
     {
@@ -70,6 +72,7 @@ public sealed class NetworkTests
     }
 
     // The server's last word never comes, nor does an error: only somebody who asks finds out.
+    [Fault("P22", "the listener's connection is half open", "found out by keepalive; polled meanwhile")]
     [Fact]
     public async Task P22_a_listener_that_nobody_talks_to_any_more_finds_out_and_listens_anew_and_jobs_run_meanwhile()
     {

@@ -8,6 +8,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Faults;
 // Values at their ends: refused at the enqueue, or the handler gets what was given.
 public sealed class PayloadTests
 {
+    [Fault("D04", "63, 64, 65 and 20,000 levels", "what can be enqueued can be read")]
     [Theory]
     [InlineData(63, true)]
     [InlineData(64, true)]
@@ -38,6 +39,7 @@ public sealed class PayloadTests
         Assert.Equal([depth - 1], depths);
     }
 
+    [Fault("D04", "2,000 levels, by another program", "dead with a reason")]
     [Fact]
     public async Task D04_arguments_that_another_program_made_too_deep_are_dead_with_a_reason()
     {
@@ -48,6 +50,8 @@ public sealed class PayloadTests
         Assert.Contains("depth", await database.ScalarAsync<string>("SELECT errors->-1->>'message' FROM outbox.job_history WHERE state = 'dead'"), StringComparison.OrdinalIgnoreCase);
     }
 
+    [Fault("D05", "numbers at the ends of their types", "arrive as given; NaN and infinity are refused")]
+    [Fault("D07", "moments of every kind and offset", "arrive as given")]
     [Fact]
     public async Task D05_D07_numbers_and_moments_at_their_ends_arrive_as_they_were_given()
     {
@@ -76,6 +80,7 @@ public sealed class PayloadTests
             await Assert.ThrowsAsync<InvalidJobException>(() => worker.EnqueueAsync(jobs[0] with { Double = number }));
     }
 
+    [Fault("D05", "1e400 for an integer", "dead with the path")]
     [Theory]
     [InlineData("{\"number\": 1e400}")]
     [InlineData("{\"number\": 1.5}")]
@@ -89,6 +94,8 @@ public sealed class PayloadTests
         Assert.Contains("$.number", await database.ScalarAsync<string>("SELECT errors->-1->>'message' FROM outbox.job_history WHERE state = 'dead'"), StringComparison.Ordinal);
     }
 
+    [Fault("D06", "doubled keys, $type, __proto__", "properties that nobody asked for")]
+    [Fault("X02", "gadgets for polymorphic deserialisers", "no type is chosen by data")]
     [Theory]
     [InlineData("{\"number\": 1, \"number\": 2}", 2)]
     [InlineData("{\"$type\": \"System.Diagnostics.Process, System.Diagnostics.Process\", \"number\": 3}", 3)]
@@ -116,6 +123,8 @@ public sealed class PayloadTests
             Assert.DoesNotContain("System.Diagnostics.Process", loaded);
     }
 
+    [Fault("D07", "infinity and years that .NET has not", "refused")]
+    [Fault("D13", "run at the beginning and the end of time, negative delays", "the past means now; the rest is refused")]
     [Fact]
     public async Task D07_D13_any_moment_that_a_job_may_have_is_kept_the_past_means_now_and_the_rest_is_refused()
     {
@@ -145,6 +154,7 @@ public sealed class PayloadTests
         Task<string> RunAtAsync(Guid id) => database.ScalarAsync<string>($"SELECT to_char(run_at AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS') FROM outbox.jobs WHERE id = '{id}'");
     }
 
+    [Fault("D16", "line breaks and escapes in names and messages", "no log line begins inside another")]
     [Theory]
     [InlineData("kind\r\nInformation: forged")]
     [InlineData("kind\u2028forged")]
@@ -166,6 +176,7 @@ public sealed class PayloadTests
         Assert.DoesNotContain("\u001b", worker.Log.Text, StringComparison.Ordinal);
     }
 
+    [Fault("D16", "headers and a tracestate without end", "refused or left out")]
     [Fact]
     public async Task D16_headers_and_a_tracestate_without_end_are_refused_with_their_size()
     {

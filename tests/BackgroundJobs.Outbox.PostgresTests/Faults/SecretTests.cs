@@ -14,6 +14,7 @@ public sealed class SecretTests
 {
     private const string Canary = "canary-7f3a";
 
+    [Fault("X18", "a canary in arguments, headers, cursors, errors and reasons", "in no log, trace, metric or session")]
     [Fact]
     public async Task X18_arguments_headers_cursors_and_error_texts_are_in_no_log_trace_metric_or_session()
     {
@@ -89,6 +90,7 @@ public sealed class SecretTests
     }
 
     // Any role that may connect may NOTIFY any channel.
+    [Fault("X16", "20,000 forged notifications", "a few polls, and nothing changes")]
     [Fact]
     public async Task X16_a_flood_of_forged_notifications_costs_a_few_polls_and_changes_nothing()
     {

@@ -10,6 +10,9 @@ public sealed class ServerSettingsTests
     private static readonly string[] Kinds = ["number"];
 
     // Each a setting that has broken some queue.
+    [Fault("P14", "short statement, lock and idle timeouts set for the role", "jobs run")]
+    [Fault("P31", "a hostile search_path, other zones, date styles and isolation levels", "jobs run once, at their time")]
+    [Fault("X06", "tables, functions and operators of our names where the role looks first", "ours are used")]
     [Theory]
     [InlineData("statement_timeout = '50ms'; lock_timeout = '10ms'; idle_in_transaction_session_timeout = '1s'")]
     [InlineData("timezone = 'Asia/Kolkata'; datestyle = 'German, DMY'; intervalstyle = 'sql_standard'; bytea_output = 'escape'; extra_float_digits = -15; standard_conforming_strings = off; transform_null_equals = on; xmlbinary = 'hex'; lc_messages = 'C'")]
@@ -49,6 +52,7 @@ public sealed class ServerSettingsTests
         Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM evil.jobs"));
     }
 
+    [Fault("P18", "52 combinations of forbidden plans", "a claim takes exactly what it asked for")]
     [Fact]
     public async Task P18_a_claim_takes_at_most_what_it_asked_for_whatever_plan_it_gets()
     {
@@ -76,6 +80,7 @@ public sealed class ServerSettingsTests
     }
 
     // A collation that an operating system's update changes would break the order of the indexes that use it.
+    [Fault("P20", "an operating system's collation changes", "no index of ours uses one")]
     [Fact]
     public async Task P20_no_index_depends_on_a_collation_of_the_operating_system()
     {
@@ -92,6 +97,7 @@ public sealed class ServerSettingsTests
         Assert.NotEqual(0L, await database.ScalarAsync<long>("SELECT count(*) FROM pg_index AS i JOIN pg_class AS r ON r.oid = i.indexrelid WHERE r.relnamespace = 'outbox'::regnamespace AND 950 = ANY (i.indcollation)"));
     }
 
+    [Fault("P31", "a database that is not UTF8", "refused by migrator and worker")]
     [Theory]
     [InlineData("LATIN1")]
     [InlineData("SQL_ASCII")]

@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
@@ -8,6 +9,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Faults;
 // What other people's SQL does to our rows while a worker runs.
 public sealed class UserCodeTests
 {
+    [Fault("P15", "a deadlock with somebody who locks the same jobs", "the victim tries again; nothing is lost")]
     [Fact]
     public async Task P15_a_deadlock_with_somebody_who_locks_the_same_jobs_the_other_way_round_loses_nothing()
     {
@@ -69,6 +71,7 @@ public sealed class UserCodeTests
         }
     }
 
+    [Fault("P26", "rows that reference a job are inserted while it is claimed, and keep it from being deleted", "neither waits; the others are recorded, and it says why it cannot be")]
     [Fact]
     public async Task P26_a_row_that_references_a_job_does_not_hide_it_from_claims_and_keeps_nobody_elses_end_from_being_recorded()
     {
@@ -101,6 +104,7 @@ public sealed class UserCodeTests
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "it ends when it can");
     }
 
+    [Fault("P32", "rows are edited and deleted by hand while they run", "illegal ones are refused; the worker says what it could not write and goes on")]
     [Fact]
     public async Task P32_rows_that_an_operator_edits_or_deletes_during_the_run_cost_nobody_else_anything()
     {
@@ -122,6 +126,31 @@ public sealed class UserCodeTests
 
         await worker.EnqueueAsync(new NumberJob(7));
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'") == 5, "the worker works");
+    }
+
+    [Fault("D15", "a job that enqueues itself twice, without end", "the others run")]
+    [Fact]
+    public async Task D15_a_job_that_enqueues_itself_twice_without_end_does_not_starve_the_others()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobQueue queue = new(database.DataSource);
+        var ended = false;
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o
+                .Handle<OtherJob>(async (job, _, token) =>
+                {
+                    if (!Volatile.Read(ref ended))
+                        await queue.EnqueueAsync([NewJob.Create(job), NewJob.Create(job)], token);
+                })
+                .Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        await worker.EnqueueAsync(new OtherJob("again and again"));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") > 500, "it has multiplied");
+        for (var n = 0; n < 50; n++)
+            await worker.EnqueueAsync(new NumberJob(n));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE kind = 'number' AND state = 'completed'") == 50, "the others have run", 30);
+        Assert.True(await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") > 0);
+        Volatile.Write(ref ended, true);
     }
 
     private static async Task<(WorkerHost Worker, Func<int> Started, Action MayEnd)> StartAsync(ScratchDatabase database)

@@ -60,6 +60,7 @@ public sealed class AfterCommitCallbackTests
         Assert.Equal("0|0", await BothAsync(database));
     }
 
+    [Fault("E02", "the process is killed between SaveChanges and Commit", "neither entity nor job")]
     [Fact]
     public async Task E02_ours_a_process_that_is_killed_between_SaveChanges_and_Commit_leaves_neither()
     {

@@ -53,6 +53,7 @@ public sealed class EventLoopBlockedTests
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 1, "the job ends");
     }
 
+    [Fault("W07", "handlers block every thread of the pool", "the heartbeat has a thread of its own")]
     [Fact]
     public async Task Ours_handlers_that_block_their_threads_do_not_cost_the_worker_its_lease()
     {

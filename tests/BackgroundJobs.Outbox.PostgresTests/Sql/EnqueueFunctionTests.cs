@@ -112,6 +112,8 @@ public sealed class EnqueueFunctionTests(SqlFileTests.Migrated migrated) : IClas
         Assert.Equal(later.Order(StringComparer.Ordinal), later);
     }
 
+    [Fault("X19", "finished jobs grow old", "their days are dropped, after 14 days unless said otherwise")]
+    [Fault("P30", "retention drops days of history", "unfinished jobs are in another table")]
     [Fact]
     public async Task History_partitions_are_made_ahead_and_dropped_after_their_time()
     {

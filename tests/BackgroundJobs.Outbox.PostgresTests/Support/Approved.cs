@@ -5,7 +5,9 @@ internal static class Approved
 {
     public static void Verify(string text, string approvedPath)
     {
-        var received = approvedPath.Replace(".approved.", ".received.", StringComparison.Ordinal);
+        var received = approvedPath.Contains(".approved.", StringComparison.Ordinal)
+            ? approvedPath.Replace(".approved.", ".received.", StringComparison.Ordinal)
+            : Path.ChangeExtension(approvedPath, ".received" + Path.GetExtension(approvedPath));
         var approved = File.Exists(approvedPath) ? File.ReadAllText(approvedPath).ReplaceLineEndings("\n") : "";
         if (approved == text)
         {

@@ -58,6 +58,8 @@ public sealed class DatabaseDownTests
         }
     }
 
+    [Fault("W13", "every connection is cut while jobs end", "ends are kept and recorded when the database is back")]
+    [Fault("W31", "the database goes away and comes back", "the worker goes on without a restart")]
     [Fact]
     public async Task A_worker_whose_connections_are_all_cut_goes_on_and_loses_nothing()
     {
@@ -79,6 +81,7 @@ public sealed class DatabaseDownTests
     }
 
     // Not a fault of the database, which every loop expects: one that nobody foresaw must not end a loop in silence either.
+    [Fault("W30", "an exception that nobody foresaw, in every loop", "each says so and goes on")]
     [Fact]
     public async Task A_worker_that_meets_an_exception_nobody_foresaw_says_so_in_each_loop_and_goes_on()
     {
@@ -126,6 +129,7 @@ public sealed class DatabaseDownTests
     }
 
     // W11. Nobody knows of the jobs that such a claim took, and the heartbeat of a worker that lives would hold them for ever.
+    [Fault("W11", "a claim is committed and its answer lost", "its jobs are given back; no failure, no crash charged")]
     [Theory]
     [InlineData(false)]
     [InlineData(true)]

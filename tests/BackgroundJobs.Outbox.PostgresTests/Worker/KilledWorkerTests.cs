@@ -7,6 +7,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Worker;
 
 public sealed class KilledWorkerTests
 {
+    [Fault("W01", "SIGKILL in the middle of handlers", "run again within ten seconds, no failure charged")]
     [Fact]
     public async Task The_jobs_of_a_killed_worker_run_again_within_ten_seconds_and_no_failure_is_charged()
     {
@@ -27,6 +28,7 @@ public sealed class KilledWorkerTests
         Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.workers"));
     }
 
+    [Fault("W02", "SIGSTOP beyond the lease, SIGCONT when the job has run elsewhere", "its completion changes nothing and its transaction rolls back")]
     [Fact]
     public async Task A_worker_that_was_frozen_past_its_lease_changes_nothing_when_it_wakes()
     {
@@ -50,6 +52,7 @@ public sealed class KilledWorkerTests
         Assert.Equal(2L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.workers"));
     }
 
+    [Fault("W21", "a handler ends its process, each time", "set aside after five; its neighbours complete and are not charged")]
     [Fact]
     public async Task A_job_that_kills_its_process_is_set_aside_and_its_neighbours_complete()
     {
@@ -76,6 +79,7 @@ public sealed class KilledWorkerTests
             "SELECT concat_ws('|', count(*), max(failures), max(crashes)) FROM outbox.job_history WHERE kind = 'slow' AND state = 'completed'"));
     }
 
+    [Fault("W22", "a handler takes all memory", "dead with a reason; its neighbours complete")]
     [Fact]
     public async Task W22_a_job_that_takes_all_memory_ends_as_dead_and_its_neighbours_complete()
     {

@@ -6,6 +6,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Worker;
 
 public sealed class LeaseTests
 {
+    [Fault("W03", "a zombie writes while another worker runs the job", "0 rows: the lease token differs, though the state is equal")]
     [Fact]
     public async Task Every_write_under_a_lease_that_was_lost_changes_nothing()
     {
@@ -24,6 +25,7 @@ public sealed class LeaseTests
         Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history"));
     }
 
+    [Fault("W03", "a zombie completes in its own transaction", "the transaction rolls back")]
     [Fact]
     public async Task A_zombies_own_transaction_rolls_back()
     {
@@ -45,6 +47,7 @@ public sealed class LeaseTests
         Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
     }
 
+    [Fault("W05", "a late heartbeat of a worker that was declared dead", "it does not bring the lease back")]
     [Fact]
     public async Task A_worker_that_was_declared_dead_claims_nothing()
     {
@@ -76,6 +79,7 @@ public sealed class LeaseTests
         Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.workers"));
     }
 
+    [Fault("W16", "among the jobs to rescue is one that cannot be", "the others are not held up")]
     [Fact]
     public async Task A_job_that_a_frozen_handlers_open_transaction_has_completed_does_not_hold_up_the_rescue_of_the_others()
     {
@@ -100,6 +104,7 @@ public sealed class LeaseTests
     }
 
     // W04: frozen between its completion and its COMMIT.
+    [Fault("W04", "frozen between completion and COMMIT, holding the row lock", "free within idle_in_transaction_session_timeout")]
     [Fact]
     public async Task A_handler_that_freezes_before_its_commit_holds_its_job_until_the_server_ends_its_session()
     {
@@ -143,6 +148,7 @@ public sealed class LeaseTests
         }
     }
 
+    [Fault("W10", "the heartbeat cannot get through, handlers can", "the worker cancels them before the lease ends")]
     [Fact]
     public async Task A_worker_that_cannot_beat_cancels_its_handlers_before_its_lease_ends()
     {

@@ -32,6 +32,7 @@ public sealed class OutcomeTests
                 $"SELECT concat_ws('|', attempt, failures, errors->0->>'message', errors->1->>'message', errors->1->>'type') FROM outbox.job_history WHERE id = '{id}'"));
     }
 
+    [Fault("W38", "failures without end", "the last five errors are kept")]
     [Fact]
     public async Task A_job_that_fails_as_often_as_it_may_is_dead_and_keeps_its_last_five_errors()
     {
@@ -94,6 +95,7 @@ public sealed class OutcomeTests
         Assert.Equal("the address does not exist", await ErrorAsync(database, dead));
     }
 
+    [Fault("W29", "arguments that do not deserialise", "an ordinary failure, then dead, with the path")]
     [Fact]
     public async Task Arguments_that_do_not_fit_their_type_are_an_ordinary_failure_with_a_reason()
     {

@@ -4,6 +4,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Worker;
 
 public sealed class StartTests
 {
+    [Fault("D14", "concurrency, leases and intervals out of range", "every fault named at once")]
     [Fact]
     public async Task Every_fault_of_the_options_is_named_at_once()
     {

@@ -30,6 +30,7 @@ public sealed class StopTests
         Assert.Equal("40|40", await database.ScalarAsync<string>("SELECT concat_ws('|', count(*), count(DISTINCT number)) FROM runs WHERE what = 'step'"));
     }
 
+    [Fault("W20", "SIGTERM with long handlers", "heartbeats go on until the last one has ended")]
     [Fact]
     public async Task A_handler_that_ends_within_the_limit_is_let_end()
     {
@@ -42,6 +43,7 @@ public sealed class StopTests
         Assert.Equal("completed|1", await database.ScalarAsync<string>("SELECT concat_ws('|', state, attempt) FROM outbox.job_history"));
     }
 
+    [Fault("W19", "SIGTERM, and the handler ignores it", "cancelled at the limit; its job goes back")]
     [Fact]
     public async Task A_handler_that_does_not_end_in_time_is_cancelled_and_its_job_goes_back_with_no_failure()
     {

@@ -22,6 +22,7 @@ public sealed class EnqueueOptionsTests
         { new() { Id = Guid.Empty }, "its id is the empty Guid" },
     };
 
+    [Fault("D14", "attempts, priorities and delays out of range", "refused")]
     [Theory]
     [MemberData(nameof(Bad), DisableDiscoveryEnumeration = true)]
     public void A_wish_that_cannot_be_met_is_refused_with_what_to_do(EnqueueOptions options, string message)

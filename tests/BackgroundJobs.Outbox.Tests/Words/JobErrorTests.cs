@@ -22,6 +22,7 @@ public sealed class JobErrorTests
         Assert.Contains(nameof(An_exception_is_kept_with_type_messages_and_place), error.Stack, StringComparison.Ordinal);
     }
 
+    [Fault("X19", "exceptions of any length", "2,000 characters of message and 6,000 of stack are kept")]
     [Fact]
     public void It_is_bounded_whatever_was_thrown()
     {

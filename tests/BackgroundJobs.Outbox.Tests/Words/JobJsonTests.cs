@@ -46,6 +46,7 @@ public sealed class JobJsonTests
         Assert.Throws<InvalidJobException>(() => JobJson.WriteArgs(new Raw(document.RootElement), "raw", Options));
     }
 
+    [Fault("D01", "arguments above the limit", "refused before any SQL, with sizes")]
     [Fact]
     public void The_size_is_bounded_in_bytes_and_the_message_says_kind_and_sizes()
     {
