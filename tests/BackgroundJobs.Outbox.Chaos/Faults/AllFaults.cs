@@ -20,7 +20,7 @@ internal static class AllFaults
             new("pooler: RECONNECT", (a, _, t) => NetworkFaults.PoolerAsync(a, "RECONNECT", t)),
             new("pooler: KILL and RESUME", (a, _, t) => NetworkFaults.PoolerAsync(a, "KILL", t)),
         ],
-        .. arena.FakeTime is null ? Array.Empty<Fault>() : [new Fault("worker's clock shifted", ProcessFaults.ShiftClockAsync)],
+        .. ShiftedClock.Library is null ? Array.Empty<Fault>() : [new Fault("worker's clock shifted", ProcessFaults.ShiftClockAsync)],
     ];
 
     public static IReadOnlyList<Fault> OfTheDatabase(Arena arena) =>
@@ -39,7 +39,7 @@ internal static class AllFaults
         List<MissingFault> missing = [];
         if (arena.Pooler is null)
             missing.Add(new("pooler", "PgBouncer is not installed (apt-get install pgbouncer)"));
-        if (arena.FakeTime is null)
+        if (ShiftedClock.Library is null)
             missing.Add(new("worker's clock shifted", "libfaketime is not installed (apt-get install faketime)"));
         if (arena.Disk is null)
             missing.Add(new("disk full", "no tmpfs may be mounted here (it needs root on Linux)"));

@@ -15,13 +15,12 @@ internal sealed class Arena : IAsyncDisposable
     private readonly List<(long At, int ProcessId)> deaths = [];
     private readonly List<long> recoveries = [];
 
-    private Arena(ChaosOptions options, ChaosServer server, Pooler? pooler, SmallDisk? disk, string? fakeTime)
+    private Arena(ChaosOptions options, ChaosServer server, Pooler? pooler, SmallDisk? disk)
     {
         Options = options;
         Server = server;
         Pooler = pooler;
         Disk = disk;
-        FakeTime = fakeTime;
     }
 
     public ChaosOptions Options { get; }
@@ -31,9 +30,6 @@ internal sealed class Arena : IAsyncDisposable
     public Pooler? Pooler { get; }
 
     public SmallDisk? Disk { get; }
-
-    // The library that shifts a process's clock.
-    public string? FakeTime { get; }
 
     public List<ActorSlot> Workers { get; } = [];
 
@@ -52,7 +48,7 @@ internal sealed class Arena : IAsyncDisposable
     {
         var server = await ChaosServer.StartAsync(maxConnections: 90, cancellationToken);
         var pooler = Pooler.Program is null ? null : await Pooler.StartAsync(server.ConnectionString(server.EndPoint.Port), poolSize: 12);
-        var arena = new Arena(options, server, pooler, await SmallDisk.TryMountAsync(server, cancellationToken), FindFakeTime());
+        var arena = new Arena(options, server, pooler, await SmallDisk.TryMountAsync(server, cancellationToken));
         try
         {
             await File.WriteAllTextAsync(arena.ClockFile, "+0", cancellationToken);
@@ -69,7 +65,7 @@ internal sealed class Arena : IAsyncDisposable
     public void StartActors()
     {
         for (var number = 0; number < DirectWorkerCount; number++)
-            Workers.Add(Actor("worker", $"worker{number}", new FaultProxy(Server.EndPoint), number == 0 ? ShiftClock : null));
+            Workers.Add(Actor("worker", $"worker{number}", new FaultProxy(Server.EndPoint), number == 0 && ShiftedClock.Library is not null ? start => ShiftedClock.Use(start, ClockFile) : null));
         if (Pooler is not null)
             Workers.Add(PooledWorker = Actor("worker", "pooled", new FaultProxy(new IPEndPoint(Server.EndPoint.Address, Pooler.Port))));
         for (var number = 0; number < WriterCount; number++)
@@ -133,25 +129,4 @@ internal sealed class Arena : IAsyncDisposable
 
     // Not string.GetHashCode, which is another one in each process.
     private int HashCode(string name) => name.Aggregate(Options.Seed, (hash, letter) => unchecked((hash * 31) + letter));
-
-    // The monotonic clock stays: it is not one that jumps.
-    private void ShiftClock(ProcessStartInfo start)
-    {
-        if (FakeTime is null)
-            return;
-        start.Environment["LD_PRELOAD"] = FakeTime;
-        start.Environment["FAKETIME_TIMESTAMP_FILE"] = ClockFile;
-        start.Environment["FAKETIME_NO_CACHE"] = "1";
-        start.Environment["FAKETIME_DONT_FAKE_MONOTONIC"] = "1";
-
-        // Or every wait of the runtime that has a limit is over at once: each heartbeat then failed, and nothing but that was shown.
-        start.Environment["FAKETIME_FORCE_MONOTONIC_FIX"] = "0";
-    }
-
-    private static string? FindFakeTime() =>
-        Directory.Exists("/usr/lib")
-            ? new[] { "/usr/lib/x86_64-linux-gnu", "/usr/lib/aarch64-linux-gnu", "/usr/lib64", "/usr/lib" }
-                .Select(folder => Path.Combine(folder, "faketime", "libfaketimeMT.so.1"))
-                .FirstOrDefault(File.Exists)
-            : null;
 }

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
+using BackgroundJobs.Outbox.Chaos.Server;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using BackgroundJobs.Outbox.TestWorker;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Faults;
@@ -51,6 +53,45 @@ public sealed class ClockTests
                 await effect.ExecuteNonQueryAsync(token);
             await context.CompleteAsync(transaction, token);
             await transaction.CommitAsync(token);
+        }
+    }
+
+    [Fault("W33", "one worker's clock is an hour ahead, another's an hour behind", "no early run, no lease ended early: the database's clock decides")]
+    [Fact]
+    public async Task W33_a_workers_own_clock_decides_nothing()
+    {
+        Assert.SkipWhen(ShiftedClock.Library is null, "libfaketime is not installed (apt-get install faketime).");
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await WorkerProcess.PrepareAsync(database);
+        var folder = Directory.CreateTempSubdirectory("outbox-clock-");
+        try
+        {
+            List<WorkerProcess> workers = [];
+            foreach (var shift in new[] { "+3600", "-3600" })
+            {
+                var file = Path.Combine(folder.FullName, shift);
+                await File.WriteAllTextAsync(file, shift, TestContext.Current.CancellationToken);
+                workers.Add(await WorkerProcess.StartAsync(database, lease: 2, clockFile: file));
+            }
+
+            await using var first = workers[0];
+            await using var second = workers[1];
+            await new JobQueue(database.DataSource).EnqueueAsync(
+                [
+                    .. Enumerable.Range(0, 100).Select(n => NewJob.Create(new SlowJob(n, 500))),
+                    .. Enumerable.Range(100, 10).Select(n => NewJob.Create(new SlowJob(n, 0), new() { Delay = TimeSpan.FromSeconds(3) })),
+                ],
+                TestContext.Current.CancellationToken);
+            await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all are done", 60);
+            Assert.Equal("110|1|0|0", await database.ScalarAsync<string>(
+                "SELECT concat_ws('|', count(*), max(attempt), max(failures), max(crashes)) FROM outbox.job_history WHERE state = 'completed'"));
+            Assert.Equal("0|2", await database.ScalarAsync<string>(
+                "SELECT concat_ws('|', count(*) FILTER (WHERE runs.at < history.run_at), count(DISTINCT process_id)) FROM runs JOIN outbox.job_history AS history ON history.id = job_id"));
+            Assert.True(await database.ScalarAsync<bool>("SELECT max(run_at - created_at) BETWEEN '2.9 s' AND '3.1 s' FROM outbox.job_history"));
+        }
+        finally
+        {
+            folder.Delete(recursive: true);
         }
     }
 

@@ -20,7 +20,8 @@ public sealed class FailoverTests
         await ExecuteAsync(server, "CREATE TABLE things (id uuid PRIMARY KEY); CREATE TABLE ended (id uuid NOT NULL); GRANT ALL ON things, ended TO PUBLIC");
         await using var database = ScratchDatabase.On(server.AdminConnectionString, server.ConnectionString(server.EndPoint.Port));
         using var mayEnd = new SemaphoreSlim(0);
-        TaskCompletionSource started = new();
+        TaskCompletionSource started = new(), zombieMayEnd = new(TaskCreationOptions.RunContinuationsAsynchronously), zombieEnded = new(), heirMayEnd = new(TaskCreationOptions.RunContinuationsAsynchronously);
+        var zombies = 0;
         await using var worker = await WorkerHost.StartAsync(
             database,
             o => o.Handle<NumberJob>(async (job, context, token) =>
@@ -28,23 +29,40 @@ public sealed class FailoverTests
                 started.TrySetResult();
                 if (job.Number == 1)
                     await mayEnd.WaitAsync(token);
+                var turn = job.Number == 4 ? Interlocked.Increment(ref zombies) : 0;
+                if (turn > 0)
+                    await (turn == 1 ? zombieMayEnd : heirMayEnd).Task.WaitAsync(token);
                 await using var connection = await database.DataSource.OpenConnectionAsync(token);
                 await using var transaction = await connection.BeginTransactionAsync(token);
                 await using (var effect = new NpgsqlCommand("INSERT INTO ended VALUES ($1)", connection, transaction) { Parameters = { new() { Value = context.JobId } } })
                     await effect.ExecuteNonQueryAsync(token);
-                await context.CompleteAsync(transaction, token);
-                await transaction.CommitAsync(token);
+                try
+                {
+                    await context.CompleteAsync(transaction, token);
+                    await transaction.CommitAsync(token);
+                }
+                finally
+                {
+                    if (turn == 1)
+                        zombieEnded.SetResult();
+                }
             }),
             o => (o.PollInterval, o.Lease, o.HeartbeatInterval) = (TimeSpan.FromMilliseconds(500), TimeSpan.FromMinutes(10), TimeSpan.FromSeconds(1)));
 
         // It runs while the copy is made, and ends where only the old server sees it.
         var forgotten = await EnqueueAsync(1);
         await started.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
+        var waits = await EnqueueAsync(4, TimeSpan.FromHours(1));
         var copy = how.Contains("standby", StringComparison.Ordinal) ? await StandbyAsync() : await BackupAsync();
         mayEnd.Release(5);
         await Eventually.TrueAsync(async () => await CountAsync("ended") == 1, "it ends on the old server", 30);
         var gone = await EnqueueAsync(2);
         await Eventually.TrueAsync(async () => await CountAsync("ended") == 2, "a new one ends on the old server", 30);
+
+        // Claimed where only the old server sees it, as first attempt; the new one knows of no claim and gives it out as first attempt again.
+        var makeDue = $"UPDATE outbox.jobs SET run_at = now() WHERE id = '{waits}'";
+        await database.ExecuteAsync(makeDue);
+        await Eventually.TrueAsync(() => Volatile.Read(ref zombies) == 1, "one runs that was not claimed in the copy", 30);
 
         await server.StopAsync();
         database.Admin.Clear();
@@ -54,12 +72,20 @@ public sealed class FailoverTests
         {
             if (how.Contains("standby", StringComparison.Ordinal))
                 await server.PromoteAsync(copy);
+            await Eventually.TrueAsync(async () => await CountAsync("outbox.jobs") > 0, "the new server answers", 30);
+            await database.ExecuteAsync(makeDue);
+            await Eventually.TrueAsync(() => Volatile.Read(ref zombies) == 2, "what was claimed on the old server alone is claimed anew", 40);
+            Assert.Equal(1, await database.ScalarAsync<int>($"SELECT attempt FROM outbox.jobs WHERE id = '{waits}'"));
+            zombieMayEnd.SetResult();
+            await zombieEnded.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
+            Assert.Equal(0L, await database.ScalarAsync<long>($"SELECT count(*) FROM ended WHERE id = '{waits}'"));
+            heirMayEnd.SetResult();
             await Eventually.TrueAsync(async () => await CountAsync("outbox.jobs") == 0, "the forgotten end is made up for", 40);
             var next = await EnqueueAsync(3);
-            await Eventually.TrueAsync(async () => await CountAsync("ended") == 2, "new jobs run on the new server", 40);
+            await Eventually.TrueAsync(async () => await CountAsync("ended") == 3, "new jobs run on the new server", 40);
 
-            Assert.Equal(new[] { forgotten, next }.Order(), (await database.TextsAsync("SELECT id::text FROM ended")).Select(Guid.Parse).Order());
-            Assert.Equal(new[] { forgotten, next }.Order(), (await database.TextsAsync("SELECT id::text FROM things")).Select(Guid.Parse).Order());
+            Assert.Equal(new[] { forgotten, waits, next }.Order(), (await database.TextsAsync("SELECT id::text FROM ended")).Select(Guid.Parse).Order());
+            Assert.Equal(new[] { forgotten, waits, next }.Order(), (await database.TextsAsync("SELECT id::text FROM things")).Select(Guid.Parse).Order());
             Assert.Equal("0|0", await database.ScalarAsync<string>($"SELECT concat_ws('|', max(failures), max(crashes)) FROM outbox.job_history WHERE id <> '{gone}'"));
             Assert.Contains("has forgotten their end", worker.Log.Text, StringComparison.Ordinal);
         }
@@ -89,9 +115,9 @@ public sealed class FailoverTests
         }
 
         // With a row of its own, in one transaction.
-        async Task<Guid> EnqueueAsync(int number)
+        async Task<Guid> EnqueueAsync(int number, TimeSpan delay = default)
         {
-            var job = NewJob.Create(new NumberJob(number));
+            var job = NewJob.Create(new NumberJob(number), new() { Delay = delay });
             await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
             await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
             await using (var insert = new NpgsqlCommand("INSERT INTO things VALUES ($1)", connection, transaction) { Parameters = { new() { Value = job.Id } } })

@@ -42,13 +42,15 @@ internal sealed class WorkerProcess : IAsyncDisposable
         CREATE TABLE effects (number integer, attempt integer);
         """);
 
-    public static async Task<WorkerProcess> StartAsync(ScratchDatabase database, int concurrency = 5, double shutdown = 25, double lease = 6, int? memory = null)
+    public static async Task<WorkerProcess> StartAsync(ScratchDatabase database, int concurrency = 5, double shutdown = 25, double lease = 6, int? memory = null, string? clockFile = null)
     {
         var assembly = Path.Combine(AppContext.BaseDirectory, "BackgroundJobs.Outbox.TestWorker.dll");
         var start = new ProcessStartInfo("dotnet", [assembly, $"{concurrency}", $"{shutdown * 1000}", $"{lease * 1000}"]) { RedirectStandardOutput = true };
         start.Environment["OUTBOX_TEST_CONNECTION"] = database.ConnectionString;
         if (memory is { } mebibytes)
             start.Environment["DOTNET_GCHeapHardLimit"] = $"0x{mebibytes * 1048576L:x}";
+        if (clockFile is not null)
+            ShiftedClock.Use(start, clockFile);
         var worker = new WorkerProcess(Process.Start(start)!);
         await Eventually.TrueAsync(
             async () => worker.HasExited || await database.ScalarAsync<long>($"SELECT count(*) FROM outbox.workers WHERE process_id = {worker.Id}") == 1,

@@ -49,13 +49,15 @@ public sealed class LeaseTests
 
     [Fault("W05", "a late heartbeat of a worker that was declared dead", "it does not bring the lease back")]
     [Fact]
-    public async Task A_worker_that_was_declared_dead_claims_nothing()
+    public async Task A_worker_that_was_declared_dead_claims_nothing_and_no_heartbeat_brings_it_back()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
         var queue = new JobQueue(database.DataSource);
         var worker = await RegisterAsync(database, queue, TimeSpan.FromMilliseconds(1));
         await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
         await queue.RescueAsync(5, TestContext.Current.CancellationToken);
+        await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
+        Assert.Null(queue.Beat(connection, worker, running: 1, stuck: 0, stopping: false, ["default"]));
         Assert.Empty(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
     }
 
