@@ -32,7 +32,9 @@ public static class JobContextPostgresExtensions
         {
             await using var complete = JobQueue.Sql("complete_job", context.Options).Command(
                 connection, ("id", Value(context.JobId)), ("lease_token", Value(context.Job.LeaseToken)), ("history", Value((short)history)));
+            await context.Options.AtAsync("complete").ConfigureAwait(false);
             await complete.ExecuteNonQueryAsync(CancellationToken.None).ConfigureAwait(false);
+            await context.Options.AtAsync("complete answered").ConfigureAwait(false);
         }
         catch (PostgresException e) when (OutboxErrors.Translate(e, context.Options.Schema) is { } clear)
         {

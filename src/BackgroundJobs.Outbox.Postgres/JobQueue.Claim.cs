@@ -29,6 +29,7 @@ public sealed partial class JobQueue
 
         if (prepare)
             await batch.PrepareAsync().ConfigureAwait(false);
+        await options.AtAsync("claim").ConfigureAwait(false);
         List<ClaimedJob> jobs = [];
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
         if (!indexed)
@@ -40,6 +41,8 @@ public sealed partial class JobQueue
             await reader.NextResultAsync().ConfigureAwait(false);
         }
 
+        await options.AtAsync("claim answered").ConfigureAwait(false);
+
         // RETURNING has no order of its own.
         jobs.Sort(static (a, b) => (a.Priority, a.RunAt, a.Id).CompareTo((b.Priority, b.RunAt, b.Id)));
         return jobs;
@@ -48,6 +51,7 @@ public sealed partial class JobQueue
     // Gives back what a worker holds and does not know of, and makes its claims void that are still on their way. Its next claims are of this epoch.
     internal async Task<long> ReleaseClaimsAsync(NpgsqlConnection connection, Guid worker, int epoch, IReadOnlyCollection<KeyValuePair<Guid, Guid>> known)
     {
+        await options.AtAsync("release").ConfigureAwait(false);
         await using (var retire = Sql("retire_claims").Command(connection, ("worker", Value(worker)), ("epoch", Value(epoch))))
             await retire.ExecuteNonQueryAsync().ConfigureAwait(false);
 
@@ -58,6 +62,7 @@ public sealed partial class JobQueue
             released = await ReadReleasedAsync(reader, CancellationToken.None).ConfigureAwait(false);
         }
 
+        await options.AtAsync("release answered").ConfigureAwait(false);
         foreach (var (hint, _) in released)
             await SendAsync(connection, hint, CancellationToken.None).ConfigureAwait(false);
         return released.Sum(each => each.Jobs);

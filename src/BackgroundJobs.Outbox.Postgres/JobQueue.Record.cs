@@ -20,10 +20,12 @@ public sealed partial class JobQueue
             ("cursors", Value(Column(jobs, each => each.Cursor)))));
         if (prepare)
             await batch.PrepareAsync().ConfigureAwait(false);
+        await options.AtAsync("finish").ConfigureAwait(false);
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
         await reader.NextResultAsync().ConfigureAwait(false);
         while (await reader.ReadAsync().ConfigureAwait(false))
             lost.Add(reader.GetGuid(0));
+        await options.AtAsync("finish answered").ConfigureAwait(false);
         return lost;
     }
 
@@ -40,10 +42,12 @@ public sealed partial class JobQueue
             ("failed", Value(Column(jobs, each => (short)(each.Failed ? 1 : 0)))),
             ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
             ("cursors", Value(Column(jobs, each => each.Cursor)))));
+        await options.AtAsync("reschedule").ConfigureAwait(false);
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
         await reader.NextResultAsync().ConfigureAwait(false);
         while (await reader.ReadAsync().ConfigureAwait(false))
             given[reader.GetGuid(0)] = new JobHint(reader.GetString(1), reader.GetDateTime(2));
+        await options.AtAsync("reschedule answered").ConfigureAwait(false);
         return given;
     }
 
@@ -53,6 +57,7 @@ public sealed partial class JobQueue
             ("ids", Value(Column(running, each => each.Job.Id))),
             ("lease_tokens", Value(Column(running, each => each.Job.LeaseToken))),
             ("cursors", Value(Column(running, each => each.Cursor)))));
+        await options.AtAsync("save cursors").ConfigureAwait(false);
         await batch.ExecuteNonQueryAsync().ConfigureAwait(false);
     }
 

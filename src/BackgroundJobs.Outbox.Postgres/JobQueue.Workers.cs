@@ -18,7 +18,9 @@ public sealed partial class JobQueue
             ("lease", Value(worker.Lease)),
             ("queues", Value(worker.Queues)),
             ("kinds", Value(worker.Kinds)));
+        At("register");
         command.ExecuteNonQuery();
+        At("register answered");
     }
 
     // A session that runs claims or heartbeats and nothing else can have their settings from the start: one statement less each time.
@@ -48,7 +50,9 @@ public sealed partial class JobQueue
             ("stuck", Value(stuck)),
             ("stopping", Value(stopping)),
             ("queues", Value(queues))));
+        At("beat");
         using var reader = batch.ExecuteReader();
+        At("beat answered");
         if (!indexed)
             reader.NextResult();
         if (!reader.Read())
@@ -69,6 +73,8 @@ public sealed partial class JobQueue
         command.ExecuteNonQuery();
     }
 
+    private void At(string point) => options.AtAsync(point).GetAwaiter().GetResult();
+
     // Declares the expired dead and gives their jobs back, in one transaction; returns what was released, per queue.
     internal async Task<List<(JobHint Hint, long Jobs)>> RescueAsync(int maxCrashes, CancellationToken cancellationToken)
     {
@@ -77,9 +83,11 @@ public sealed partial class JobQueue
         batch.BatchCommands.Add(Sql("mark_dead_workers").BatchCommand());
         batch.BatchCommands.Add(Sql("rescue_jobs").BatchCommand(("max_crashes", Value(maxCrashes))));
         batch.BatchCommands.Add(Sql("forget_dead_workers").BatchCommand());
+        await options.AtAsync("rescue").ConfigureAwait(false);
         List<(JobHint Hint, long Jobs)> released;
         await using (var reader = await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
             released = await ReadReleasedAsync(reader, cancellationToken).ConfigureAwait(false);
+        await options.AtAsync("rescue answered").ConfigureAwait(false);
 
         foreach (var (hint, _) in released)
             await SendAsync(connection, hint, cancellationToken).ConfigureAwait(false);

@@ -200,9 +200,11 @@ public sealed partial class JobQueue
             ("headers", Value(Column(jobs, job => job.Headers))),
             ("traceparents", Value(Column(jobs, job => job.TraceParent))));
         command.Transaction = transaction;
+        await options.AtAsync("enqueue").ConfigureAwait(false);
         await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
         while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
             hints.Add(new JobHint(reader.GetString(0), reader.GetDateTime(1)));
+        await options.AtAsync("enqueue answered").ConfigureAwait(false);
         return hints;
     }
 

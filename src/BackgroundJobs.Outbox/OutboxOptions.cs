@@ -64,6 +64,11 @@ public sealed class OutboxOptions
     /// <summary>The clock for how long to wait; the database's clock decides what is due. Default: the system's.</summary>
     public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
 
+    // For tests: what happens before each named statement is sent ("claim"), and between its effect and its answer ("claim answered").
+    internal Func<string, Task>? FaultPoint { get; set; }
+
+    internal Task AtAsync(string point) => FaultPoint is { } fault ? fault(point) : Task.CompletedTask;
+
     internal JobRegistry? Registry { get; private set; }
 
     /// <summary>Runs jobs of a kind by a class that the container makes, in its own scope for each attempt.</summary>

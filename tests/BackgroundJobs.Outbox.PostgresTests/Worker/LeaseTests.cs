@@ -55,7 +55,7 @@ public sealed class LeaseTests
         var queue = new JobQueue(database.DataSource);
         var worker = await RegisterAsync(database, queue, TimeSpan.FromMilliseconds(1));
         await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
-        await queue.RescueAsync(5, TestContext.Current.CancellationToken);
+        await database.ExecuteAsync("UPDATE outbox.workers SET dead_at = now()");
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         Assert.Null(queue.Beat(connection, worker, running: 1, stuck: 0, stopping: false, ["default"]));
         Assert.Empty(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
