@@ -20,7 +20,8 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
         Say($"{arena.Server.Description}; seed {options.Seed}, {options.Seconds} s of faults, lease {options.Lease.TotalSeconds:0.#} s; logs in {options.Folder}");
         foreach (var missing in AllFaults.Missing(arena))
             Say($"not injected: {missing.Name}: {missing.Reason}");
-        var reader = new HistoryReader(arena.Server, checker.Heard);
+        using var reader = new HistoryReader(arena.Server, checker.Heard);
+        arena.History = reader;
         await reader.StartAsync(cancellationToken);
         using var readingEnd = new CancellationTokenSource();
         var reading = reader.RunAsync(readingEnd.Token);

@@ -27,6 +27,7 @@ internal static class AllFaults
     [
         .. SessionFaults.Roles.Select(role => new Fault($"sessions ended: {role.Name}", (a, _, t) => SessionFaults.TerminateAsync(a, role, t))),
         new("server stopped (immediate) and started", ServerFaults.CrashAsync),
+        new("a standby promoted", FailoverFault.PromoteAsync),
         new("a backend killed, all restart", ServerFaults.KillBackendAsync),
         new("jobs table locked", SessionFaults.LockTableAsync),
         new("an old snapshot held", SessionFaults.HoldSnapshotAsync),

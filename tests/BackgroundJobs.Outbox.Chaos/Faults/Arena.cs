@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Net;
 using BackgroundJobs.Outbox.Chaos.Actors;
+using BackgroundJobs.Outbox.Chaos.History;
 using BackgroundJobs.Outbox.Chaos.Server;
 
 namespace BackgroundJobs.Outbox.Chaos.Faults;
@@ -30,6 +31,9 @@ internal sealed class Arena : IAsyncDisposable
     public Pooler? Pooler { get; }
 
     public SmallDisk? Disk { get; }
+
+    // Set before anything happens.
+    public HistoryReader History { get; set; } = null!;
 
     public List<ActorSlot> Workers { get; } = [];
 

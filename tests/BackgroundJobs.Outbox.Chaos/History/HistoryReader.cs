@@ -5,10 +5,11 @@ using Npgsql;
 namespace BackgroundJobs.Outbox.Chaos.History;
 
 // The write-ahead log as the one witness: every committed change, in commit order, and nothing that was rolled back.
-internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
+internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard) : IDisposable
 {
     private const string Slot = "chaos";
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
+    private readonly SemaphoreSlim turn = new(1);
     private ulong last;
     private NpgsqlException? failure;
 
@@ -16,8 +17,35 @@ internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
 
     public long Entities { get; private set; }
 
-    public async Task StartAsync(CancellationToken cancellationToken) =>
-        await server.ExecuteAsync($"SELECT pg_create_logical_replication_slot('{Slot}', 'test_decoding')", cancellationToken);
+    public Task StartAsync(CancellationToken cancellationToken) => StartAsync(server.Admin, cancellationToken);
+
+    /// <summary>The log ends with its server. While nobody writes, the old one's is read to where the new one took over, and goes on in the new one's.</summary>
+    /// <param name="changeOver">Calls <see cref="EndAsync"/> and then <see cref="StartAsync(NpgsqlDataSource, CancellationToken)"/>.</param>
+    public async Task FollowAsync(Func<Task> changeOver)
+    {
+        await turn.WaitAsync();
+        try
+        {
+            await changeOver();
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    public async Task EndAsync(NpgsqlDataSource old, ulong tookOverAt)
+    {
+        while (await ReadAsync(old, tookOverAt) > 0)
+        {
+        }
+    }
+
+    public static async Task StartAsync(NpgsqlDataSource connections, CancellationToken cancellationToken)
+    {
+        await using var create = connections.CreateCommand($"SELECT pg_create_logical_replication_slot('{Slot}', 'test_decoding')");
+        await create.ExecuteNonQueryAsync(cancellationToken);
+    }
 
     // Until it is told to stop, and then to the end of what is there.
     public async Task RunAsync(CancellationToken stop)
@@ -26,7 +54,7 @@ internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
         {
             try
             {
-                await ReadAsync();
+                await ReadInTurnAsync();
             }
             catch (NpgsqlException e)
             {
@@ -37,7 +65,7 @@ internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
             await Task.Delay(Pause, TimeProvider.System, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
-        while (await ReadAsync() > 0)
+        while (await ReadInTurnAsync() > 0)
         {
         }
 
@@ -47,12 +75,12 @@ internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
     }
 
     // Looked at first and taken off then: what is taken off by a call whose answer is lost nobody has seen.
-    private async Task<int> ReadAsync()
+    private async Task<int> ReadAsync(NpgsqlDataSource connections, ulong atMost)
     {
         var before = last;
         List<Change> changes = [];
         var count = 0;
-        await using (var command = server.Admin.CreateCommand(
+        await using (var command = connections.CreateCommand(
             $"SELECT lsn - '0/0', xid::text, data FROM pg_logical_slot_peek_changes('{Slot}', NULL, NULL, 'include-timestamp', 'on', 'skip-empty-xacts', 'on')"))
         {
             command.CommandTimeout = 120;
@@ -68,7 +96,7 @@ internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
                 {
                     changes.Add(Change.Parse(data));
                 }
-                else if (lsn > last)
+                else if (lsn > last && lsn <= atMost)
                 {
                     last = lsn;
                     count++;
@@ -80,9 +108,28 @@ internal sealed class HistoryReader(ChaosServer server, Action<Committed> heard)
         }
 
         if (last > before)
-            await server.ExecuteAsync(string.Create(CultureInfo.InvariantCulture, $"SELECT pg_replication_slot_advance('{Slot}', '0/0'::pg_lsn + {last})"), CancellationToken.None);
+        {
+            await using var advance = connections.CreateCommand(string.Create(CultureInfo.InvariantCulture, $"SELECT pg_replication_slot_advance('{Slot}', '0/0'::pg_lsn + {last})"));
+            await advance.ExecuteNonQueryAsync();
+        }
+
         return count;
     }
+
+    private async Task<int> ReadInTurnAsync()
+    {
+        await turn.WaitAsync();
+        try
+        {
+            return await ReadAsync(server.Admin, ulong.MaxValue);
+        }
+        finally
+        {
+            turn.Release();
+        }
+    }
+
+    public void Dispose() => turn.Dispose();
 
     // COMMIT 1234 (at 2026-11-25 02:50:51.123456+00)
     private static DateTimeOffset TimeOf(string data)

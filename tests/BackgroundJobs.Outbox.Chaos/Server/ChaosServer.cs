@@ -13,14 +13,16 @@ internal sealed class ChaosServer : IAsyncDisposable
     private readonly PostgresServer server;
     private readonly ServerUser user;
     private readonly string bin;
-    private readonly string data;
+    private readonly string original;
+    private string data;
+    private int copies;
 
     private ChaosServer(PostgresServer server, ServerUser user, string bin, string data, string database)
     {
         this.server = server;
         this.user = user;
         this.bin = bin;
-        this.data = data;
+        original = this.data = data;
         AdminConnectionString = database;
 
         // Not pooled where a server is stopped under its connections: a fault's own session is opened when it needs one.
@@ -33,6 +35,9 @@ internal sealed class ChaosServer : IAsyncDisposable
     public NpgsqlDataSource Admin { get; }
 
     public IPEndPoint EndPoint => new(IPAddress.Loopback, new NpgsqlConnectionStringBuilder(AdminConnectionString).Port);
+
+    /// <summary>Of the server that answers now.</summary>
+    public string Data => data;
 
     public string Description => server.ToString();
 
@@ -81,7 +86,7 @@ internal sealed class ChaosServer : IAsyncDisposable
     // Of a stopped server.
     public async Task<string> CopyAsync()
     {
-        var copy = Beside("copy");
+        var copy = Beside($"copy{++copies}");
         await RunAsync("cp", "-a", data, copy);
         return copy;
     }
@@ -90,17 +95,54 @@ internal sealed class ChaosServer : IAsyncDisposable
     public async Task<string> BaseBackupAsync()
     {
         var builder = new NpgsqlConnectionStringBuilder(AdminConnectionString);
-        var standby = Beside("standby");
-        await RunAsync(
+        var standby = Beside($"standby{++copies}");
+        List<string> command =
+        [
             Path.Combine(bin, "pg_basebackup"), "-D", standby, "-R", "-X", "stream", "-c", "fast", "-d",
-            $"host=127.0.0.1 port={builder.Port} user={builder.Username} password={builder.Password}");
+            $"host=127.0.0.1 port={builder.Port} user={builder.Username} password={builder.Password}",
+        ];
+
+        // The copy's place is on the same small disk, to be filled with it.
+        if (await ScalarAsync<string>("SELECT coalesce(max(pg_tablespace_location(oid)), '') FROM pg_tablespace WHERE spcname = 'small'") is { Length: > 0 } space)
+            command.AddRange(["-T", $"{space}={Path.Combine(Path.GetDirectoryName(space)!, $"tables{copies}")}"]);
+        await RunAsync([.. command]);
         return standby;
     }
 
+    // Another data folder's server answers on our port from now on. What is left of the last one goes, but for the first one's folder, which its owner looks after.
+    public async Task BecomeAsync(string otherData)
+    {
+        var (last, space) = (data, "");
+        foreach (var link in Directory.EnumerateFileSystemEntries(Path.Combine(last, "pg_tblspc")))
+            space = new FileInfo(link).LinkTarget ?? "";
+        data = otherData;
+        Admin.Clear();
+        await RemoveAsync(last, space);
+    }
+
+    public async Task RemoveAsync(string otherData, string space = "")
+    {
+        if (otherData != original)
+            await RunAsync("rm", "-rf", otherData);
+        if (space.Length > 0)
+            await RunAsync("rm", "-rf", space);
+    }
+
+    // Where a promoted server's history leaves the one it followed.
+    public static async Task<ulong> TookOverAtAsync(string promotedData)
+    {
+        var file = Directory.EnumerateFiles(Path.Combine(promotedData, "pg_wal"), "*.history").Max(StringComparer.Ordinal)!;
+        var lsn = (await File.ReadAllLinesAsync(file)).Last(line => line.Contains('/', StringComparison.Ordinal)).Split('\t')[1].Split('/');
+        return (ulong.Parse(lsn[0], NumberStyles.HexNumber, CultureInfo.InvariantCulture) << 32) | ulong.Parse(lsn[1], NumberStyles.HexNumber, CultureInfo.InvariantCulture);
+    }
+
+    // On another port, for nobody but us.
+    public NpgsqlDataSource AdminAt(int port) => NpgsqlDataSource.Create(new NpgsqlConnectionStringBuilder(AdminConnectionString) { Port = port, Pooling = false, ApplicationName = "chaos" }.ConnectionString);
+
     public Task StopAsync(string otherData) => PgCtlAsync(otherData, "-m", "immediate", "-w", "stop");
 
-    public Task StartAsync(string otherData, int port) => PgCtlAsync(
-        otherData, "-w", "-t", "60", "-l", Beside("log"), "-o", string.Create(CultureInfo.InvariantCulture, $"-p {port}"), "start");
+    public Task StartAsync(string otherData, int port, string settings = "") => PgCtlAsync(
+        otherData, "-w", "-t", "60", "-l", Beside("log"), "-o", string.Create(CultureInfo.InvariantCulture, $"-p {port} {settings}"), "start");
 
     public Task PromoteAsync(string otherData) => PgCtlAsync(otherData, "-w", "-t", "60", "promote");
 
@@ -138,6 +180,8 @@ internal sealed class ChaosServer : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await Admin.DisposeAsync();
+        if (data != original)
+            await StopAsync();
         await server.DisposeAsync();
     }
 

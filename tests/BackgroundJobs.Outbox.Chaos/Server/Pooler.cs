@@ -1,7 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Net;
-using System.Net.Sockets;
 using BackgroundJobs.Outbox.Testing;
 using Npgsql;
 
@@ -45,7 +43,7 @@ internal sealed class Pooler : IAsyncDisposable
     public static async Task<Pooler> StartAsync(string server, int poolSize)
     {
         var target = new NpgsqlConnectionStringBuilder(server);
-        var port = FreePort();
+        var port = FreePort.Find();
         var folder = Directory.CreateTempSubdirectory("outbox-pgbouncer-").FullName;
         await File.WriteAllTextAsync(Path.Combine(folder, "users.txt"), $"\"{target.Username}\" \"{target.Password}\"\n");
         var ini = Path.Combine(folder, "pgbouncer.ini");
@@ -119,12 +117,5 @@ internal sealed class Pooler : IAsyncDisposable
                 await Task.Delay(TimeSpan.FromMilliseconds(50), TimeProvider.System);
             }
         }
-    }
-
-    private static int FreePort()
-    {
-        using var listener = new TcpListener(IPAddress.Loopback, 0);
-        listener.Start();
-        return ((IPEndPoint)listener.LocalEndpoint).Port;
     }
 }

@@ -13,12 +13,15 @@ public sealed class FailoverTests
     [Fault("P07", "a backup is restored under living workers", "the same")]
     [Theory]
     [InlineData("a standby that had not heard the end is promoted")]
+    [InlineData("a standby that had not heard the end is promoted behind a pooler, whose sessions live on")]
     [InlineData("a backup is restored")]
     public async Task P04_P07_what_a_server_forgot_is_gone_with_its_data_and_what_it_still_knows_is_done_again(string how)
     {
         await using var server = await ChaosServer.StartAsync(maxConnections: 60, TestContext.Current.CancellationToken);
         await ExecuteAsync(server, "CREATE TABLE things (id uuid PRIMARY KEY); CREATE TABLE ended (id uuid NOT NULL); GRANT ALL ON things, ended TO PUBLIC");
-        await using var database = ScratchDatabase.On(server.AdminConnectionString, server.ConnectionString(server.EndPoint.Port));
+        var direct = server.ConnectionString(server.EndPoint.Port);
+        await using var pooler = how.Contains("pooler", StringComparison.Ordinal) ? await PgBouncer.StartAsync(direct) : null;
+        await using var database = ScratchDatabase.On(server.AdminConnectionString, pooler?.ConnectionString ?? direct);
         using var mayEnd = new SemaphoreSlim(0);
         TaskCompletionSource started = new(), zombieMayEnd = new(TaskCreationOptions.RunContinuationsAsynchronously), zombieEnded = new(), heirMayEnd = new(TaskCreationOptions.RunContinuationsAsynchronously);
         var zombies = 0;
@@ -47,7 +50,7 @@ public sealed class FailoverTests
                         zombieEnded.SetResult();
                 }
             }),
-            o => (o.PollInterval, o.Lease, o.HeartbeatInterval) = (TimeSpan.FromMilliseconds(500), TimeSpan.FromMinutes(10), TimeSpan.FromSeconds(1)));
+            o => (o.PollInterval, o.Lease, o.HeartbeatInterval) = (TimeSpan.FromMinutes(2), TimeSpan.FromSeconds(40), TimeSpan.FromSeconds(1)));
 
         // It runs while the copy is made, and ends where only the old server sees it.
         var forgotten = await EnqueueAsync(1);
@@ -60,8 +63,7 @@ public sealed class FailoverTests
         await Eventually.TrueAsync(async () => await CountAsync("ended") == 2, "a new one ends on the old server", 30);
 
         // Claimed where only the old server sees it, as first attempt; the new one knows of no claim and gives it out as first attempt again.
-        var makeDue = $"UPDATE outbox.jobs SET run_at = now() WHERE id = '{waits}'";
-        await database.ExecuteAsync(makeDue);
+        await MakeDueAsync(waits);
         await Eventually.TrueAsync(() => Volatile.Read(ref zombies) == 1, "one runs that was not claimed in the copy", 30);
 
         await server.StopAsync();
@@ -73,7 +75,7 @@ public sealed class FailoverTests
             if (how.Contains("standby", StringComparison.Ordinal))
                 await server.PromoteAsync(copy);
             await Eventually.TrueAsync(async () => await CountAsync("outbox.jobs") > 0, "the new server answers", 30);
-            await database.ExecuteAsync(makeDue);
+            await MakeDueAsync(waits);
             await Eventually.TrueAsync(() => Volatile.Read(ref zombies) == 2, "what was claimed on the old server alone is claimed anew", 40);
             Assert.Equal(1, await database.ScalarAsync<int>($"SELECT attempt FROM outbox.jobs WHERE id = '{waits}'"));
             zombieMayEnd.SetResult();
@@ -96,6 +98,12 @@ public sealed class FailoverTests
         }
 
         Task<long> CountAsync(string table) => TryCountAsync(database, table);
+
+        async Task MakeDueAsync(Guid id)
+        {
+            await database.ExecuteAsync($"UPDATE outbox.jobs SET run_at = now() WHERE id = '{id}'");
+            await worker.Queue.WakeAsync("default", cancellationToken: TestContext.Current.CancellationToken);
+        }
 
         async Task<string> StandbyAsync()
         {
@@ -124,6 +132,7 @@ public sealed class FailoverTests
                 await insert.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
             await worker.Queue.EnqueueAsync(transaction, [job], TestContext.Current.CancellationToken);
             await transaction.CommitAsync(TestContext.Current.CancellationToken);
+            await worker.Queue.WakeAsync("default", cancellationToken: TestContext.Current.CancellationToken);
             return job.Id;
         }
     }

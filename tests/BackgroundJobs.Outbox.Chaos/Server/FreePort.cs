@@ -1,7 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 
-namespace BackgroundJobs.Outbox.PostgresTests.Support;
+namespace BackgroundJobs.Outbox.Chaos.Server;
 
 // Free when it was looked for.
 internal static class FreePort
