@@ -32,6 +32,17 @@ public sealed class ClaimTests
         Assert.Equal([-1], Numbers(await ClaimAsync(database, 10)));
     }
 
+    [Fact]
+    public async Task What_is_not_due_is_claimed_at_no_priority()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync(
+            [.. new[] { 1, 2, 3, 4 }.Select(priority => NewJob.Create(new NumberJob(priority), new() { Priority = priority, Delay = TimeSpan.FromHours(1) }))],
+            TestContext.Current.CancellationToken);
+        Assert.Empty(await ClaimAsync(database, 10));
+    }
+
     [Fault("W39", "sixteen workers claim at once", "no job twice, none left")]
     [Fact]
     public async Task Sixteen_workers_that_claim_at_once_never_get_the_same_job_and_leave_none()

@@ -61,6 +61,22 @@ public sealed class LeaseTests
         Assert.Empty(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
     }
 
+    [Fault("W21", "a worker dies under a job that is suspected of killing workers, and under others", "the suspect is charged, the others are not")]
+    [Theory]
+    [InlineData(3, "0,0,4")]
+    [InlineData(1, "1,1,2")]
+    public async Task A_crash_is_charged_to_suspects_alone_where_there_is_one(int crashes, string after)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var worker = await RegisterAsync(database, queue, TimeSpan.FromMilliseconds(1));
+        await queue.EnqueueAsync([.. Enumerable.Range(0, 3).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
+        Assert.Equal(3, (await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"]))).Count);
+        await database.ExecuteAsync($"UPDATE outbox.jobs SET crashes = {crashes} WHERE args->>'number' = '1'");
+        await queue.RescueAsync(10, TestContext.Current.CancellationToken);
+        Assert.Equal(after, await database.ScalarAsync<string>("SELECT string_agg(crashes::text, ',' ORDER BY crashes) FROM outbox.jobs"));
+    }
+
     [Fact]
     public async Task A_claim_that_is_under_way_holds_off_the_rescue_of_its_worker()
     {
