@@ -61,6 +61,6 @@ public sealed partial class FaultCatalogueTests
     [GeneratedRegex("""^ +public [^\n(=]*?(?<name>\w+)\(""", RegexOptions.Multiline)]
     private static partial Regex Method();
 
-    [GeneratedRegex("""^\| (?<id>[A-Z][0-9]{2}) \| \S""", RegexOptions.Multiline)]
+    [GeneratedRegex("""^\| (?<id>[EWPDX][0-9]{2}) \| \S""", RegexOptions.Multiline)]
     private static partial Regex NotInjected();
 }
