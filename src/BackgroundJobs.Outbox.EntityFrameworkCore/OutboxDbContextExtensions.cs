@@ -57,7 +57,7 @@ public static class OutboxDbContextExtensions
         var row = Add(db, NewJob.CreateLate<TJob>(options, outbox), outbox);
         row.Args = null;
         var compiled = factory.Compile(preferInterpretation: true);
-        db.GetService<PendingJobs>().Bind(new LateJob(row, db, factory.Body, () => NewJob.ArgsOf(compiled(), outbox)));
+        db.GetService<PendingJobs>().Bind(new LateJob(row, db, factory.Body, () => NewJob.ArgsOf(compiled(), row.Id, outbox)));
         return row.Id;
     }
 

@@ -62,7 +62,7 @@ public static class OutboxEntityTypeBuilderExtensions
             var outbox = OutboxDbContextExtensions.Outbox(db);
             var row = OutboxDbContextExtensions.Add(db, NewJob.CreateLate<TJob>(options, outbox), outbox);
             row.Args = null;
-            return new LateJob(row, db, job.Body, () => NewJob.ArgsOf(factory((TEntity)entity), outbox), (job.Parameters[0], entity));
+            return new LateJob(row, db, job.Body, () => NewJob.ArgsOf(factory((TEntity)entity), row.Id, outbox), (job.Parameters[0], entity));
         });
 
         if (builder.Metadata.FindAnnotation(JobRule.Annotation)?.Value is List<JobRule> rules)

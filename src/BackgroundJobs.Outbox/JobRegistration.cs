@@ -50,5 +50,5 @@ internal sealed class JobRegistration
     public void Register(IServiceCollection services) => register?.Invoke(services);
 
     private static object Read<TJob>(ClaimedJob job, OutboxOptions options)
-        where TJob : IJob => JobJson.Read<TJob>(job.Args, options);
+        where TJob : IJob => JobJson.Read<TJob>(JobEncryption.Decrypt(job.Args, job.Id, job.Kind, options.Encryption), options);
 }

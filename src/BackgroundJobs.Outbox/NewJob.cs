@@ -49,17 +49,21 @@ public sealed class NewJob
     {
         ArgumentNullException.ThrowIfNull(job);
         var limits = outbox ?? OutboxOptions.Default;
-        return Make<TJob>(options, limits, ArgsOf(job, limits));
+        return Make(options, limits, job, isLate: false);
     }
 
     // A job whose arguments are not known yet: everything else is checked now.
     internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits)
-        where TJob : IJob => Make<TJob>(options, limits, "");
+        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true);
 
-    internal static string ArgsOf<TJob>(TJob job, OutboxOptions limits)
-        where TJob : IJob => JobJson.WriteArgs(job, TJob.Kind, limits);
+    internal static string ArgsOf<TJob>(TJob job, Guid id, OutboxOptions limits)
+        where TJob : IJob
+    {
+        var args = JobJson.WriteArgs(job, TJob.Kind, limits);
+        return limits.Encryption?.Encrypt(args, id, TJob.Kind) ?? args;
+    }
 
-    private static NewJob Make<TJob>(EnqueueOptions? options, OutboxOptions limits, string args)
+    private static NewJob Make<TJob>(EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate)
         where TJob : IJob
     {
         var kind = TJob.Kind;
@@ -68,11 +72,12 @@ public sealed class NewJob
         var wishes = (options ?? EnqueueOptions.None).Over(TJob.Defaults);
         EnqueueOptionsCheck.Check(kind, wishes);
 
+        var id = wishes.Id ?? JobId.New(limits.TimeProvider);
         return new()
         {
-            Id = wishes.Id ?? JobId.New(limits.TimeProvider),
+            Id = id,
             Kind = kind,
-            Args = args,
+            Args = isLate ? "" : ArgsOf(job!, id, limits),
             Queue = wishes.Queue ?? JobDefaults.Queue,
             Priority = (short)(wishes.Priority ?? JobDefaults.Priority),
             RunAt = wishes.RunAt?.UtcDateTime,

@@ -64,6 +64,9 @@ public sealed class OutboxOptions
     /// <summary>The clock for how long to wait; the database's clock decides what is due. Default: the system's.</summary>
     public TimeProvider TimeProvider { get; set; } = TimeProvider.System;
 
+    /// <summary>Encrypts the arguments of jobs, and reads encrypted ones. Default: null, they stand in the database as JSON.</summary>
+    public JobEncryption? Encryption { get; set; }
+
     // For tests: what happens before each named statement is sent ("claim"), and between its effect and its answer ("claim answered").
     internal Func<string, Task>? FaultPoint { get; set; }
 

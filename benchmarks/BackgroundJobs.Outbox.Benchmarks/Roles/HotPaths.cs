@@ -69,7 +69,7 @@ public class HotPaths
     }
 
     [Benchmark(Description = "arguments to JSON")]
-    public string Write() => NewJob.ArgsOf(job, options);
+    public string Write() => NewJob.ArgsOf(job, Guid.Empty, options);
 
     [Benchmark(Description = "JSON to arguments")]
     public object Read() => registration.ReadArgs(claimed, options);
