@@ -152,6 +152,17 @@ CREATE TABLE outbox.queues (
     pause_reason text
 );
 
+-- What operators did: a row in the transaction of each statement that changed something. Who and when are the server's word, not the caller's.
+CREATE TABLE outbox.operations (
+    at    timestamptz NOT NULL DEFAULT clock_timestamp(),
+    actor text NOT NULL DEFAULT session_user,
+    verb  text COLLATE "C" NOT NULL,
+    jobs  integer NOT NULL,
+    what  jsonb NOT NULL
+);
+
+CREATE INDEX operations_at ON outbox.operations (at);
+
 -- With the base types of its domains: where two columns differ in type, a UNION ALL cannot be read in the order of an index.
 CREATE VIEW outbox.all_jobs AS
 SELECT
@@ -413,6 +424,9 @@ BEGIN
 
     -- The safety net keeps no partition's promise, so it is the one place where rows are deleted.
     DELETE FROM outbox.job_history_default WHERE finished_at <= now() - retention;
+
+    -- Asked for longer than jobs are: who did that, last month?
+    DELETE FROM outbox.operations WHERE at <= now() - greatest(retention, interval '90 days');
 END
 $$;
 

@@ -67,7 +67,7 @@ BEGIN
         RETURN;
     END IF;
 
-    REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.migrations, outbox.all_jobs
+    REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.migrations, outbox.all_jobs
         FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
     -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
@@ -96,9 +96,9 @@ BEGIN
         cancel_requested_at, traceparent, errors) ON outbox.all_jobs TO outbox_inspector;
     -- The newest minutes of the history are found by its pages.
     GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
-    GRANT SELECT ON outbox.workers, outbox.queues TO outbox_inspector;
+    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations TO outbox_inspector;
 
-    GRANT SELECT ON outbox.jobs, outbox.job_history, outbox.all_jobs, outbox.workers, outbox.queues TO outbox_operator;
+    GRANT SELECT ON outbox.jobs, outbox.job_history, outbox.all_jobs, outbox.workers, outbox.queues, outbox.operations TO outbox_operator;
     GRANT UPDATE (run_at, cancel_requested_at), DELETE ON outbox.jobs TO outbox_operator;
     -- A job of the history that is retried goes back as it was.
     GRANT INSERT (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, errors)
@@ -106,5 +106,6 @@ BEGIN
     -- UPDATE of one column, or its rows could not be locked.
     GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;
     GRANT INSERT, UPDATE ON outbox.queues TO outbox_operator;
+    GRANT INSERT (verb, jobs, what) ON outbox.operations TO outbox_operator;
 END
 $grants$;

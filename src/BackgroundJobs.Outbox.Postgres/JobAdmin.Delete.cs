@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Dapper;
 using Npgsql;
 
@@ -36,12 +37,14 @@ public sealed partial class JobAdmin
             throw new OutboxException("Running jobs cannot be deleted: their handlers would end without a job to record it in. Cancel them first, and leave Running out of the filter's States.");
 
         var waiting = await InBatchesAsync(
+            "delete",
             "delete_waiting_jobs",
             filter,
             FilterParameters.StatesOf(filter, JobState.Scheduled, JobState.Waiting, JobState.Retrying),
             wake: false,
             cancellationToken).ConfigureAwait(false);
         var finished = await InBatchesAsync(
+            "delete",
             "delete_finished_jobs",
             filter,
             FilterParameters.StatesOf(filter, JobState.Completed, JobState.Cancelled, JobState.Dead),
@@ -59,6 +62,7 @@ public sealed partial class JobAdmin
 
     // Page by page in the order of ids, so that the last batch costs no more than the first.
     private async Task<(int Count, int Claimed)> InBatchesAsync(
+        string verb,
         string statement,
         JobFilter filter,
         string[] states,
@@ -76,7 +80,7 @@ public sealed partial class JobAdmin
             var parameters = FilterParameters.Of(filter, states, after, FilterParameters.BatchSize);
             foreach (var (name, value) in more)
                 parameters.Add(name, value);
-            var batch = await TouchAsync(connection, statement, parameters, cancellationToken).ConfigureAwait(false);
+            var batch = await TouchAsync(connection, statement, parameters, verb, Meant(filter, more), cancellationToken).ConfigureAwait(false);
             if (batch.Count == 0)
                 return (count, claimed);
             count += batch.Count;
@@ -91,10 +95,20 @@ public sealed partial class JobAdmin
         }
     }
 
-    private async Task<List<TouchedJob>> TouchAsync(NpgsqlConnection connection, string statement, DynamicParameters parameters, CancellationToken cancellationToken)
+    private async Task<List<TouchedJob>> TouchAsync(
+        NpgsqlConnection connection, string statement, DynamicParameters parameters, string verb, string what, CancellationToken cancellationToken)
     {
-        async Task<List<TouchedJob>> AskOnceAsync() =>
-            (await AskAsync(() => connection.QueryAsync<TouchedJob>(Command(statement, parameters, cancellationToken))).ConfigureAwait(false)).AsList();
+        async Task<List<TouchedJob>> AskOnceAsync()
+        {
+            var transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
+            await using var ending = transaction.ConfigureAwait(false);
+            var touched = (await AskAsync(() => connection.QueryAsync<TouchedJob>(Command(statement, parameters, cancellationToken, transaction))).ConfigureAwait(false)).AsList();
+            if (touched.Count > 0)
+                await NoteAsync(connection, transaction, verb, touched.Count, what, cancellationToken).ConfigureAwait(false);
+            await transaction.CommitAsync(cancellationToken).ConfigureAwait(false);
+            return touched;
+        }
+
         try
         {
             return await AskOnceAsync().ConfigureAwait(false);
@@ -106,8 +120,35 @@ public sealed partial class JobAdmin
         }
     }
 
-    private CommandDefinition Command(string statement, object parameters, CancellationToken cancellationToken) =>
-        new(queue.Sql(statement).Named, parameters, commandTimeout: CommandTimeoutSeconds, cancellationToken: cancellationToken);
+    private Task<int> NoteAsync(NpgsqlConnection connection, NpgsqlTransaction transaction, string verb, int jobs, string what, CancellationToken cancellationToken) =>
+        AskAsync(() => connection.ExecuteAsync(Command("note_operation", new { verb, jobs, what }, cancellationToken, transaction)));
+
+    // Bounded: a list of ids may be long.
+    private static string Meant(JobFilter filter, (string Name, object Value)[] more)
+    {
+        var meant = new JsonObject();
+        Add("ids", filter.Ids is { } ids ? new JsonArray([.. ids.Take(100).Select(id => JsonValue.Create(id))]) : null);
+        Add("idCount", filter.Ids is { Count: > 100 } all ? all.Count : null);
+        Add("states", filter.States is { } states ? new JsonArray([.. states.Select(state => JsonValue.Create(state.ToString()))]) : null);
+        Add("queue", filter.Queue);
+        Add("kind", filter.Kind);
+        Add("createdAfter", filter.CreatedAfter);
+        Add("createdBefore", filter.CreatedBefore);
+        Add("finishedAfter", filter.FinishedAfter);
+        Add("finishedBefore", filter.FinishedBefore);
+        Add("errorContains", filter.ErrorContains);
+        Add("reason", Array.Find(more, each => each.Name == "reason").Value as string);
+        return meant.ToJsonString();
+
+        void Add(string name, JsonNode? value)
+        {
+            if (value is not null)
+                meant[name] = value;
+        }
+    }
+
+    private CommandDefinition Command(string statement, object parameters, CancellationToken cancellationToken, NpgsqlTransaction? transaction = null) =>
+        new(queue.Sql(statement).Named, parameters, transaction, CommandTimeoutSeconds, cancellationToken: cancellationToken);
 
     private async Task<T> AskAsync<T>(Func<Task<T>> ask)
     {

@@ -1,3 +1,4 @@
+using System.Text.Json.Nodes;
 using Dapper;
 
 namespace BackgroundJobs.Outbox.Postgres;
@@ -17,7 +18,12 @@ public sealed partial class JobAdmin
     {
         JobName.CheckQueue(name);
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        await AskAsync(() => connection.ExecuteAsync(Command("pause_queue", new { queue = name, reason = FilterParameters.Text(reason, "the reason"), by = FilterParameters.Text(by, "the name") }, cancellationToken))).ConfigureAwait(false);
+        var transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
+        await using var ending = transaction.ConfigureAwait(false);
+        var values = new { queue = name, reason = FilterParameters.Text(reason, "the reason"), by = FilterParameters.Text(by, "the name") };
+        await AskAsync(() => connection.ExecuteAsync(Command("pause_queue", values, cancellationToken, transaction))).ConfigureAwait(false);
+        await NoteAsync(connection, transaction, "pause", 0, new JsonObject { ["queue"] = name, ["reason"] = reason, ["by"] = by }.ToJsonString(), cancellationToken).ConfigureAwait(false);
+        await transaction.CommitAsync(cancellationToken).ConfigureAwait(false);
     }
 
     /// <summary>Lets the jobs of a paused queue start again.</summary>
@@ -30,10 +36,18 @@ public sealed partial class JobAdmin
     {
         JobName.CheckQueue(name);
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        var resumed = await AskAsync(() => connection.QuerySingleOrDefaultAsync<TouchedJob>(
-            Command("resume_queue", new { queue = name }, cancellationToken))).ConfigureAwait(false);
-        if (resumed is null)
-            return false;
+        TouchedJob? resumed;
+        var transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
+        await using (transaction.ConfigureAwait(false))
+        {
+            resumed = await AskAsync(() => connection.QuerySingleOrDefaultAsync<TouchedJob>(
+                Command("resume_queue", new { queue = name }, cancellationToken, transaction))).ConfigureAwait(false);
+            if (resumed is null)
+                return false;
+            await NoteAsync(connection, transaction, "resume", 0, new JsonObject { ["queue"] = name }.ToJsonString(), cancellationToken).ConfigureAwait(false);
+            await transaction.CommitAsync(cancellationToken).ConfigureAwait(false);
+        }
+
         await queue.SendAsync(connection, new JobHint(resumed.Queue, resumed.RunAt), cancellationToken).ConfigureAwait(false);
         return true;
     }

@@ -65,9 +65,9 @@ public sealed partial class JobAdmin
     public async Task<int> RetryAsync(JobFilter filter, CancellationToken cancellationToken = default)
     {
         var finished = await InBatchesAsync(
-            "retry_finished_jobs", filter, FilterParameters.StatesOf(filter, JobState.Dead, JobState.Cancelled), wake: true, cancellationToken).ConfigureAwait(false);
+            "retry", "retry_finished_jobs", filter, FilterParameters.StatesOf(filter, JobState.Dead, JobState.Cancelled), wake: true, cancellationToken).ConfigureAwait(false);
         var waiting = await InBatchesAsync(
-            "retry_waiting_jobs", filter, FilterParameters.StatesOf(filter, JobState.Retrying), wake: true, cancellationToken).ConfigureAwait(false);
+            "retry", "retry_waiting_jobs", filter, FilterParameters.StatesOf(filter, JobState.Retrying), wake: true, cancellationToken).ConfigureAwait(false);
         return finished.Count + waiting.Count;
     }
 
@@ -100,14 +100,14 @@ public sealed partial class JobAdmin
         var unfinished = FilterParameters.StatesOf(filter, JobState.Scheduled, JobState.Waiting, JobState.Retrying, JobState.Running);
         var why = JobError.Of("cancelled", reason ?? "Cancelled by an operator.").Message;
 
-        var ended = (await InBatchesAsync("cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;
-        var asked = await InBatchesAsync("request_cancel", filter, unfinished, wake: false, cancellationToken, ("patience", "500ms")).ConfigureAwait(false);
+        var ended = (await InBatchesAsync("cancel", "cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;
+        var asked = await InBatchesAsync("cancel", "request_cancel", filter, unfinished, wake: false, cancellationToken, ("patience", "500ms"), ("reason", why)).ConfigureAwait(false);
         if (asked.Claimed > 0)
             await queue.NotifyCancelAsync(cancellationToken).ConfigureAwait(false);
 
         // Whose claim was rolled back while we waited for it, or who was given back, is waiting.
         if (asked.Claimed < asked.Count)
-            ended += (await InBatchesAsync("cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;
+            ended += (await InBatchesAsync("cancel", "cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;
         return new(ended, asked.Claimed);
     }
 }

@@ -18,6 +18,7 @@ public sealed class JobInspector
     static JobInspector()
     {
         ColumnNames.Map<JobCount>();
+        ColumnNames.Map<OperationRow>();
         ColumnNames.Map<OldestJob>();
         ColumnNames.Map<RunningJob>();
         ColumnNames.Map<GaveUpJob>();
@@ -100,6 +101,12 @@ public sealed class JobInspector
     /// <returns>The rows.</returns>
     /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
     public Task<IReadOnlyList<QueueRow>> QueuesAsync(CancellationToken cancellationToken = default) => RunAsync<QueueRow>("queues", cancellationToken);
+
+    /// <summary>What operators did, newest first. Runs <c>queries/operations.sql</c>, whose first lines state its bounds.</summary>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>The rows.</returns>
+    /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
+    public Task<IReadOnlyList<OperationRow>> OperationsAsync(CancellationToken cancellationToken = default) => RunAsync<OperationRow>("operations", cancellationToken);
 
     /// <summary>What happened to one job, in order. Runs <c>queries/job_story.sql</c>.</summary>
     /// <param name="id">The job.</param>

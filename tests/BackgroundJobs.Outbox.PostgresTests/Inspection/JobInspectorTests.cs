@@ -206,6 +206,7 @@ public sealed class JobInspectorTests(SeededDatabase seeded)
     [InlineData("queries/table_health.sql", typeof(TableHealth))]
     [InlineData("queries/workers.sql", typeof(WorkerRow))]
     [InlineData("queries/queues.sql", typeof(QueueRow))]
+    [InlineData("queries/operations.sql", typeof(OperationRow))]
     [InlineData("queries/job_story.sql", typeof(JobEvent))]
     [InlineData("sql/find_job.sql", typeof(JobRow))]
     public async Task Each_column_has_its_property_and_each_property_its_column(string file, Type row)

@@ -15,6 +15,7 @@ public sealed class QueryFileTests(SeededDatabase seeded)
         ["job_story"] = 100,
         ["jobs_by_state"] = 200_000,
         ["oldest_waiting"] = 1_500,
+        ["operations"] = 300,
         ["queues"] = 2_000,
         ["retrying_jobs"] = 60_000,
         ["running_jobs"] = 150_000,

@@ -16,6 +16,7 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
             SELECT ('00000000-0000-4000-8000-' || lpad(n::text, 12, '0'))::uuid, 'worker-' || n, 'host', n, '1.0', interval '10 s', '{}', '{kind_1}'
             FROM generate_series(1, 4) AS n
             """);
+        await Database.ExecuteAsync("INSERT INTO outbox.operations (at, verb, jobs, what) SELECT now() - n * interval '1 minute', 'retry', n, '{}' FROM generate_series(1, 50000) AS n");
         await Database.ExecuteAsync("INSERT INTO outbox.queues (name, paused_at, paused_by, pause_reason) VALUES ('q1', now(), 'ops', 'a fire'), ('idle', NULL, NULL, NULL)");
         await Database.ExecuteAsync("""
             INSERT INTO outbox.jobs (id, run_at, created_at, claimed_at, lease_token, worker_id, attempt, priority, failures, queue, kind, args, errors)

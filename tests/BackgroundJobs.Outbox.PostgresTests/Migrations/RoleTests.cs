@@ -40,6 +40,12 @@ public sealed class RoleTests
     [InlineData(TestRoles.Operator, "UPDATE outbox.jobs SET lease_token = NULL")]
     [InlineData(TestRoles.Operator, "UPDATE outbox.job_history SET state = 'completed'")]
     [InlineData(TestRoles.Operator, "DELETE FROM outbox.workers")]
+    [InlineData(TestRoles.Operator, "DELETE FROM outbox.operations")]
+    [InlineData(TestRoles.Operator, "UPDATE outbox.operations SET jobs = 0")]
+    [InlineData(TestRoles.Operator, "INSERT INTO outbox.operations (actor, verb, jobs, what) VALUES ('somebody else', 'retry', 1, '{}')")]
+    [InlineData(TestRoles.Operator, "INSERT INTO outbox.operations (at, verb, jobs, what) VALUES ('2000-01-01', 'retry', 1, '{}')")]
+    [InlineData(TestRoles.Application, "SELECT * FROM outbox.operations")]
+    [InlineData(TestRoles.Enqueuer, "INSERT INTO outbox.operations (verb, jobs, what) VALUES ('retry', 1, '{}')")]
     [InlineData(TestRoles.Operator, "SELECT outbox.maintain_history(1, interval '1 day')")]
     public async Task X08_a_role_may_not_do_what_it_is_not_for(string user, string sql)
     {
