@@ -43,7 +43,7 @@ public sealed class WakeUpTests
     }
 
     // E29 follows: a transaction that sends no NOTIFY cannot fail at its COMMIT for a full queue.
-    [Fault("E30", "many writers at once", "NOTIFY is never in their transaction, so they do not wait for its lock")]
+    [Fault("E30", "a save that wakes workers", "NOTIFY comes after its commit, on another connection: no writer waits for its lock")]
     [Theory]
     [InlineData(true)]
     [InlineData(false)]

@@ -59,7 +59,7 @@ public sealed class DatabaseDownTests
     }
 
     [Fault("W13", "every connection is cut while jobs end", "ends are kept and recorded when the database is back")]
-    [Fault("W31", "the database goes away and comes back", "the worker goes on without a restart")]
+    [Fault("W31", "every connection is cut, three times", "the worker goes on without a restart")]
     [Fact]
     public async Task A_worker_whose_connections_are_all_cut_goes_on_and_loses_nothing()
     {
