@@ -27,7 +27,7 @@ internal static class AllFaults
     [
         .. SessionFaults.Roles.Select(role => new Fault($"sessions ended: {role.Name}", (a, _, t) => SessionFaults.TerminateAsync(a, role, t))),
         new("server stopped (immediate) and started", ServerFaults.CrashAsync),
-        new("a standby promoted", FailoverFault.PromoteAsync),
+        .. arena.Server.CanMakeStandby ? [new Fault("a standby promoted", FailoverFault.PromoteAsync)] : Array.Empty<Fault>(),
         new("a backend killed, all restart", ServerFaults.KillBackendAsync),
         new("jobs table locked", SessionFaults.LockTableAsync),
         new("an old snapshot held", SessionFaults.HoldSnapshotAsync),
@@ -42,6 +42,8 @@ internal static class AllFaults
             missing.Add(new("pooler", "PgBouncer is not installed (apt-get install pgbouncer)"));
         if (ShiftedClock.Library is null)
             missing.Add(new("worker's clock shifted", "libfaketime is not installed (apt-get install faketime)"));
+        if (!arena.Server.CanMakeStandby)
+            missing.Add(new("a standby promoted", "this PostgreSQL comes without pg_basebackup"));
         if (arena.Disk is null)
             missing.Add(new("disk full", "no tmpfs may be mounted here (it needs root on Linux)"));
         return missing;

@@ -39,6 +39,9 @@ internal sealed class ChaosServer : IAsyncDisposable
     /// <summary>Of the server that answers now.</summary>
     public string Data => data;
 
+    /// <summary>Whether this PostgreSQL has the program that a standby is made with; the embedded one has not.</summary>
+    public bool CanMakeStandby => File.Exists(Path.Combine(bin, "pg_basebackup"));
+
     public string Description => server.ToString();
 
     public static async Task<ChaosServer> StartAsync(int maxConnections, CancellationToken cancellationToken)
