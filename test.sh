@@ -5,6 +5,11 @@
 #                                              short form, which fails where something has become slower threefold
 #   ./test.sh --filter-method '*Snooze*'       everything else is passed on to the test runner
 set -uo pipefail
+
+# A script that starts us in its background has us ignore SIGINT, and with us all that the tests start and then interrupt.
+if [ "$(trap -p INT)" = "trap -- '' SIGINT" ] && env --default-signal=INT true 2>/dev/null; then
+    exec env --default-signal=INT "$BASH" "$0" "$@"
+fi
 cd "$(dirname "$0")"
 
 all_versions=false
