@@ -5,10 +5,10 @@
 --   outbox_owner      owns the schema and all that is in it; nobody logs in as it
 --   outbox_migrator   may become the owner: migrate with Options=-c role=outbox_owner in the connection string
 --   outbox_enqueue    adds jobs; reads no arguments, and changes nothing that is there
---   outbox_worker     claims, records and rescues; cannot change what a job is
+--   outbox_worker     claims, records and rescues, sets schedules and enqueues their jobs; cannot change what a job is
 --   outbox_inspector  reads everything but arguments, headers and cursors, which may hold what not everybody should see; table_health.sql
 --                     tells more to one who has pg_read_all_stats too
---   outbox_operator   retries, cancels, deletes, pauses; reads everything
+--   outbox_operator   retries, cancels, deletes, pauses, sets schedules; reads everything
 --
 -- They cannot log in: GRANT outbox_enqueue, outbox_worker TO my_application.
 DO $roles$
@@ -62,12 +62,13 @@ $owner$;
 
 DO $grants$
 BEGIN
-    -- Before the first migration there is nothing to grant on.
-    IF to_regclass('outbox.jobs') IS NULL THEN
+    -- Before the last migration there is nothing to grant on.
+    IF to_regclass('outbox.schedules') IS NULL THEN
         RETURN;
     END IF;
 
-    REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.migrations, outbox.all_jobs
+    REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.schedules, outbox.schedule_ticks,
+        outbox.migrations, outbox.all_jobs
         FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
     -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
@@ -85,6 +86,10 @@ BEGIN
     GRANT SELECT ON outbox.queues TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
 
+    GRANT INSERT (id, kind, args, headers, queue, priority, max_attempts) ON outbox.jobs TO outbox_worker;
+    GRANT SELECT, INSERT, UPDATE ON outbox.schedules TO outbox_worker;
+    GRANT SELECT, INSERT, DELETE ON outbox.schedule_ticks TO outbox_worker;
+
     GRANT SELECT (
         id, run_at, created_at, claimed_at, cancel_requested_at, lease_token, worker_id, attempt, priority, max_attempts, failures, crashes,
         queue, kind, traceparent, errors) ON outbox.jobs TO outbox_inspector;
@@ -96,7 +101,10 @@ BEGIN
         cancel_requested_at, traceparent, errors) ON outbox.all_jobs TO outbox_inspector;
     -- The newest minutes of the history are found by its pages.
     GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
-    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations TO outbox_inspector;
+    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks TO outbox_inspector;
+    GRANT SELECT (
+        name, kind, queue, priority, max_attempts, cron, every, time_zone, missed, missed_limit, overlap, paused_at, changed_at, version,
+        declared, last_at, last_job_id, next_at, problem) ON outbox.schedules TO outbox_inspector;
 
     GRANT SELECT ON outbox.jobs, outbox.job_history, outbox.all_jobs, outbox.workers, outbox.queues, outbox.operations TO outbox_operator;
     GRANT UPDATE (run_at, cancel_requested_at), DELETE ON outbox.jobs TO outbox_operator;
@@ -107,5 +115,6 @@ BEGIN
     GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;
     GRANT INSERT, UPDATE ON outbox.queues TO outbox_operator;
     GRANT INSERT (verb, jobs, what) ON outbox.operations TO outbox_operator;
+    GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.schedules, outbox.schedule_ticks TO outbox_operator;
 END
 $grants$;

@@ -28,6 +28,8 @@ public sealed class JobInspector
         ColumnNames.Map<TableHealth>();
         ColumnNames.Map<WorkerRow>();
         ColumnNames.Map<QueueRow>();
+        ColumnNames.Map<ScheduleRow>();
+        ColumnNames.Map<JobExplanation>();
         ColumnNames.Map<JobEvent>();
         ColumnNames.Map<JobRow>();
     }
@@ -102,6 +104,12 @@ public sealed class JobInspector
     /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
     public Task<IReadOnlyList<QueueRow>> QueuesAsync(CancellationToken cancellationToken = default) => RunAsync<QueueRow>("queues", cancellationToken);
 
+    /// <summary>The schedules, by name. Runs <c>queries/schedules.sql</c>, whose first lines state its bounds.</summary>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>The rows.</returns>
+    /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
+    public Task<IReadOnlyList<ScheduleRow>> SchedulesAsync(CancellationToken cancellationToken = default) => RunAsync<ScheduleRow>("schedules", cancellationToken);
+
     /// <summary>What operators did, newest first. Runs <c>queries/operations.sql</c>, whose first lines state its bounds.</summary>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>The rows.</returns>
@@ -115,6 +123,14 @@ public sealed class JobInspector
     /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
     public Task<IReadOnlyList<JobEvent>> StoryAsync(Guid id, CancellationToken cancellationToken = default) =>
         AskAsync<JobEvent>("queries/job_story.sql", new { id }, cancellationToken);
+
+    /// <summary>Why a job is not running, in one sentence. Runs <c>queries/why.sql</c>.</summary>
+    /// <param name="id">The job.</param>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>The reason; null when there is no such job, or its history is gone.</returns>
+    /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
+    public async Task<JobExplanation?> ExplainAsync(Guid id, CancellationToken cancellationToken = default) =>
+        (await AskAsync<JobExplanation>("queries/why.sql", new { id }, cancellationToken).ConfigureAwait(false)).SingleOrDefault();
 
     /// <summary>One job as it is stored.</summary>
     /// <param name="id">The job.</param>

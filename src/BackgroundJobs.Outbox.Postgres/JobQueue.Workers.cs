@@ -64,7 +64,8 @@ public sealed partial class JobQueue
             reader.GetFieldValue<string[]>(3),
             reader.IsDBNull(4) ? null : reader.GetDateTime(4),
             reader.GetDateTime(5),
-            reader.GetDateTime(6));
+            reader.IsDBNull(6) ? null : reader.GetDateTime(6),
+            reader.GetDateTime(7));
     }
 
     internal void Unregister(NpgsqlConnection connection, Guid worker)
@@ -109,6 +110,13 @@ public sealed partial class JobQueue
         await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
         await reader.ReadAsync(cancellationToken).ConfigureAwait(false);
         return (reader.GetInt32(0), reader.GetInt32(1));
+    }
+
+    internal async Task ForgetTicksAsync(TimeSpan retention, CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var command = Sql("forget_ticks").Command(connection, ("retention", Value(retention)));
+        await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
     }
 
     // A pooler hands out its own process id; session state (prepared statements, LISTEN) must not be used through it.

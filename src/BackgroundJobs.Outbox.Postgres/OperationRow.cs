@@ -9,10 +9,10 @@ public sealed record OperationRow
     /// <summary>The database user.</summary>
     public required string Actor { get; init; }
 
-    /// <summary>retry, cancel, delete, pause, resume.</summary>
+    /// <summary>retry, cancel, delete, pause, resume; set_schedule, pause_schedule, resume_schedule, run_schedule, delete_schedule.</summary>
     public required string Verb { get; init; }
 
-    /// <summary>How many jobs it touched; 0 for a queue. More than 1,000 are touched, and noted, in batches.</summary>
+    /// <summary>How many jobs it touched; 0 for a queue or a schedule. More than 1,000 are touched, and noted, in batches.</summary>
     public int Jobs { get; init; }
 
     /// <summary>Which were meant: the filter's properties that were set, of ids the first hundred, and the reason. JSON.</summary>

@@ -24,6 +24,9 @@ internal static class SqlCommands
 
     public static NpgsqlParameter Value<T>(T value, NpgsqlDbType type) => new NpgsqlParameter<T> { TypedValue = value, NpgsqlDbType = type };
 
+    // Of a type that PostgreSQL knows from the statement.
+    public static NpgsqlParameter Optional(object? value) => new() { Value = value ?? DBNull.Value };
+
     private static void Bind(SqlFile file, NpgsqlParameterCollection parameters, ReadOnlySpan<(string Name, NpgsqlParameter Value)> values)
     {
         foreach (var name in file.Parameters)

@@ -97,6 +97,7 @@ internal sealed class MaintenanceLoop(
             var (made, dropped) = await queue.MaintainHistoryAsync(DaysAhead, options.HistoryRetention, stopping).ConfigureAwait(false);
             if (made + dropped > 0)
                 logger.HistoryMaintained(made, dropped);
+            await queue.ForgetTicksAsync(options.HistoryRetention, stopping).ConfigureAwait(false);
         }
     }
 }

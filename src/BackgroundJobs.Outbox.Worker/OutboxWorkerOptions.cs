@@ -1,4 +1,5 @@
 using Npgsql;
+using BackgroundJobs.Outbox.Postgres;
 
 namespace BackgroundJobs.Outbox.Worker;
 
@@ -6,6 +7,7 @@ namespace BackgroundJobs.Outbox.Worker;
 public sealed class OutboxWorkerOptions
 {
     private readonly Dictionary<string, int> queues = new(StringComparer.Ordinal);
+    private readonly List<(string Name, Func<OutboxOptions, ScheduledJob> Create)> schedules = [];
 
     /// <summary>
     /// Where the jobs are. The worker opens its own connections from it: one for heartbeats, one for LISTEN, one for claims, and a few for
@@ -74,6 +76,27 @@ public sealed class OutboxWorkerOptions
         return this;
     }
 
+    /// <summary>
+    /// Declares a job that comes again and again. Stored when the worker starts, if it is new or was declared otherwise the last time: what
+    /// <see cref="JobAdmin"/> changes in between stays. A schedule that is not declared any more goes on until it is deleted there.
+    /// </summary>
+    /// <typeparam name="TJob">The job type.</typeparam>
+    /// <param name="schedule">When.</param>
+    /// <param name="job">The arguments of each of its jobs.</param>
+    /// <param name="enqueue">Queue, priority, attempts and headers of its jobs. Default: those of the kind, whose delay does not count.</param>
+    /// <returns>These options, for the next schedule.</returns>
+    /// <exception cref="OutboxException">The schedule cannot be used as it is; the message says why.</exception>
+    public OutboxWorkerOptions Schedule<TJob>(JobSchedule schedule, TJob job, EnqueueOptions? enqueue = null)
+        where TJob : IJob
+    {
+        ArgumentNullException.ThrowIfNull(schedule);
+        schedule.Check();
+        schedules.Add((schedule.Name, outbox => ScheduledJob.Create(schedule, job, enqueue, outbox)));
+        return this;
+    }
+
+    internal IEnumerable<ScheduledJob> Declared(OutboxOptions outbox) => schedules.Select(each => each.Create(outbox));
+
     internal void Check()
     {
         if (queues.Count == 0)
@@ -87,6 +110,8 @@ public sealed class OutboxWorkerOptions
                 faults.Add($"queue '{name}' has a concurrency of {concurrency} (1 to 10,000)");
         }
 
+        foreach (var twice in schedules.CountBy(each => each.Name).Where(each => each.Value > 1))
+            faults.Add($"schedule '{twice.Key}' is declared {twice.Value} times (once)");
         if (PollInterval < TimeSpan.FromMilliseconds(50))
             faults.Add($"PollInterval is {PollInterval} (50 ms or more)");
         if (HeartbeatInterval < TimeSpan.FromMilliseconds(50))

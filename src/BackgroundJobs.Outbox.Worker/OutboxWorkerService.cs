@@ -33,6 +33,7 @@ internal sealed class OutboxWorkerService(
     private readonly List<IDisposable> parts = [];
     private WorkerParts? started;
     private Task? starting;
+    private IReadOnlyList<ScheduledJob> schedules = [];
     private string name = "";
 
     public async Task StartAsync(CancellationToken cancellationToken)
@@ -41,6 +42,7 @@ internal sealed class OutboxWorkerService(
         var kinds = outbox.Registry?.Kinds ?? [];
         if (kinds.Count == 0)
             throw new OutboxException("The worker cannot start: this application has no handlers, so it could run nothing. Call Handle for each kind in AddOutbox.");
+        schedules = [.. options.Declared(outbox)];
         name = options.Name ?? $"{Environment.MachineName}:{Environment.ProcessId}";
         var connections = Connections(options.ConnectionString);
         var queue = new JobQueue(connections, outbox);
@@ -105,6 +107,12 @@ internal sealed class OutboxWorkerService(
     private async Task BuildAsync(JobQueue queue, NpgsqlDataSource connections, string[] kinds, CancellationToken cancellationToken)
     {
         await new Migrator(connections, outbox).CheckAsync(cancellationToken).ConfigureAwait(false);
+        foreach (var declared in schedules)
+        {
+            if (await queue.DeclareScheduleAsync(declared, cancellationToken).ConfigureAwait(false))
+                logger.ScheduleDeclared(declared.Schedule.Name);
+        }
+
         var pooler = await queue.IsPoolerAsync(cancellationToken).ConfigureAwait(false);
         var direct = !options.Listen ? null
             : options.DirectConnectionString is { } other ? Connections(other)

@@ -71,4 +71,16 @@ internal static partial class WorkerLog
 
     [LoggerMessage(21, LogLevel.Information, "History: {Made} days made ahead, {Dropped} days dropped.")]
     public static partial void HistoryMaintained(this ILogger logger, int made, int dropped);
+
+    [LoggerMessage(24, LogLevel.Debug, "{Jobs} jobs enqueued by the ticks of {Schedules} schedules.")]
+    public static partial void TicksEnqueued(this ILogger logger, long jobs, int schedules);
+
+    [LoggerMessage(25, LogLevel.Error, "Schedules could not be looked after; tried again in {Delay}. Ticks are made up for as each schedule says.")]
+    public static partial void SchedulesFailed(this ILogger logger, Exception exception, TimeSpan delay);
+
+    [LoggerMessage(26, LogLevel.Error, "A schedule cannot be looked after by this worker, and is tried again in a minute: {Reason}")]
+    public static partial void ScheduleUnreadable(this ILogger logger, string reason);
+
+    [LoggerMessage(27, LogLevel.Information, "Schedule {Schedule} is declared anew.")]
+    public static partial void ScheduleDeclared(this ILogger logger, string schedule);
 }

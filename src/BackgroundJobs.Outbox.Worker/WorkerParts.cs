@@ -60,8 +60,9 @@ internal sealed class WorkerParts : IDisposable
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
         var loop = new WorkerLoop(queue, claims, lease, outcomes, held, queues, registration.Kinds, options, prepare, indexed, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
+        var schedules = new ScheduleLoop(queue, connections, options, time, logger);
         var parts = new WorkerParts(lease, outcomes, running, queues, loop);
-        disposables.AddRange([parts, outcomes, lease, loop, maintenance]);
+        disposables.AddRange([parts, outcomes, lease, loop, maintenance, schedules]);
 
         running.GivenUp += runner.GiveUp;
         outcomes.Flushed += loop.Wake;
@@ -70,6 +71,7 @@ internal sealed class WorkerParts : IDisposable
             running.Cancel(beat.Cancelled);
             loop.Heard(beat);
             maintenance.Heard(beat);
+            schedules.Heard(beat);
         };
         lease.Lost += () => parts.ReleaseWaiting();
         lease.ServerChanged += loop.ServerChanged;
@@ -94,7 +96,9 @@ internal sealed class WorkerParts : IDisposable
         }
 
         parts.record = Task.Run(() => outcomes.RunAsync(parts.recordEnd.Token), CancellationToken.None);
-        parts.others = Task.Run(() => maintenance.RunAsync(stopping), CancellationToken.None);
+        parts.others = Task.WhenAll(
+            Task.Run(() => maintenance.RunAsync(stopping), CancellationToken.None),
+            Task.Run(() => schedules.RunAsync(stopping), CancellationToken.None));
         if (direct is not null)
             parts.others = Task.WhenAll(parts.others, Listen(direct, queue, loop, lease, time, logger, stopping));
         lease.Start();

@@ -52,6 +52,9 @@ public sealed class JobContext
     /// <summary>What travelled with the job outside its arguments; empty if nothing did.</summary>
     public IReadOnlyDictionary<string, string> Headers { get; }
 
+    /// <summary>The tick that enqueued this job; null when it was not enqueued by a schedule.</summary>
+    public ScheduleTick? Tick => ScheduleTick.Of(Headers);
+
     /// <summary>The scope of this attempt.</summary>
     public IServiceProvider Services { get; }
 

@@ -9,6 +9,8 @@ internal static partial class JobName
 
     public static void CheckQueue(string? queue) => Check(queue, "Queue name", "Rename the queue.");
 
+    public static void CheckSchedule(string? schedule) => Check(schedule, "Schedule name", "Rename the schedule.");
+
     public static void CheckSchema(string? schema)
     {
         if (schema is null || !SchemaPattern().IsMatch(schema))
@@ -27,7 +29,7 @@ internal static partial class JobName
     }
 
     // A name from outside may hold anything: what goes into a message is bounded and printable.
-    private static string Shown(string? name) => name is null
+    public static string Shown(string? name) => name is null
         ? "(null)"
         : new string([.. name.Take(80).Select(c => char.IsControl(c) || char.IsSurrogate(c) ? '?' : c)]);
 

@@ -52,6 +52,14 @@ public sealed class NewJob
         return Make(options, limits, job, isLate: false);
     }
 
+    // What a schedule enqueues: checked as a job is, with arguments that are encrypted for each of its jobs anew.
+    internal static NewJob CreateTemplate<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits)
+        where TJob : IJob
+    {
+        ArgumentNullException.ThrowIfNull(job);
+        return Make(options, limits, job, isLate: false, isTemplate: true);
+    }
+
     // A job whose arguments are not known yet: everything else is checked now.
     internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits)
         where TJob : IJob => Make<TJob>(options, limits, default, isLate: true);
@@ -63,7 +71,7 @@ public sealed class NewJob
         return limits.Encryption?.Encrypt(args, id, TJob.Kind) ?? args;
     }
 
-    private static NewJob Make<TJob>(EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate)
+    private static NewJob Make<TJob>(EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false)
         where TJob : IJob
     {
         var kind = TJob.Kind;
@@ -77,7 +85,7 @@ public sealed class NewJob
         {
             Id = id,
             Kind = kind,
-            Args = isLate ? "" : ArgsOf(job!, id, limits),
+            Args = isLate ? "" : isTemplate ? JobJson.WriteArgs(job!, kind, limits) : ArgsOf(job!, id, limits),
             Queue = wishes.Queue ?? JobDefaults.Queue,
             Priority = (short)(wishes.Priority ?? JobDefaults.Priority),
             RunAt = wishes.RunAt?.UtcDateTime,

@@ -25,6 +25,8 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
         await reader.StartAsync(cancellationToken);
         using var readingEnd = new CancellationTokenSource();
         var reading = reader.RunAsync(readingEnd.Token);
+        await arena.Server.ExecuteAsync(
+            $"INSERT INTO outbox.schedules (name, kind, cron, missed, missed_limit) VALUES ('chaos', '{TickJob.Kind}', '* * * * * *', 'all', 1000)", cancellationToken);
         arena.StartActors();
 
         // A calm beginning: everybody is at work before the first fault.
@@ -35,7 +37,7 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
         Say("healed; the writers stop");
         foreach (var writer in arena.Writers)
             await StopAsync(writer);
-        await arena.Server.ExecuteAsync("UPDATE outbox.queues SET paused_at = NULL", cancellationToken);
+        await arena.Server.ExecuteAsync("UPDATE outbox.queues SET paused_at = NULL; UPDATE outbox.schedules SET paused_at = now()", cancellationToken);
         var backlog = await arena.Server.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs", cancellationToken);
         var drain = Stopwatch.GetTimestamp();
         if (!await WaitAsync(arena, "SELECT NOT EXISTS (SELECT FROM outbox.jobs)", (options.Lease * 3) + TimeSpan.FromSeconds(60), cancellationToken))

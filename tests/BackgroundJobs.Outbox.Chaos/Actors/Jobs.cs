@@ -55,3 +55,9 @@ internal sealed record LongJob(int Hundredths) : IJob
 {
     public static string Kind => "chaos.long";
 }
+
+/// <summary>Of the schedule that ticks each second.</summary>
+internal sealed record TickJob : IJob
+{
+    public static string Kind => "chaos.tick";
+}

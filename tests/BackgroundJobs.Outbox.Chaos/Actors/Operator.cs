@@ -3,7 +3,7 @@ using Npgsql;
 
 namespace BackgroundJobs.Outbox.Chaos.Actors;
 
-// What people do meanwhile: cancel, retry, pause and resume.
+// What people do meanwhile: cancel, retry, pause and resume, run a schedule now.
 internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int seed)
 {
     private readonly Random random = new(seed);
@@ -13,13 +13,16 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
     {
         try
         {
-            switch (random.Next(8))
+            switch (random.Next(9))
             {
                 case < 4:
                     await CancelAsync();
                     break;
                 case < 7:
                     await RetryAsync();
+                    break;
+                case 7:
+                    await admin.RunScheduleAsync("chaos");
                     break;
                 default:
                     await admin.PauseQueueAsync("default", "chaos");

@@ -52,6 +52,7 @@ internal static class WorkerProgram
     {
         outbox
             .Handle<PlainJob>(Said<PlainJob>(log, (_, _, _) => Task.CompletedTask))
+            .Handle<TickJob>(Said<TickJob>(log, (_, context, _) => context.Tick is null ? throw new InvalidOperationException("of no tick") : Task.CompletedTask))
             .Handle<BriefJob>(Said<BriefJob>(log, (_, _, _) => Task.CompletedTask), kind => kind.History = HistoryPolicy.None)
             .Handle<FlakyJob>(
                 Said<FlakyJob>(log, (job, context, _) => context.Failures < job.Failures ? throw new InvalidOperationException("on purpose") : Task.CompletedTask),

@@ -17,11 +17,17 @@ internal sealed class Checker
     private readonly List<DateTimeOffset> ends = [];
     private readonly Dictionary<string, (int Count, List<string> Examples)> violations = [];
 
+    private readonly TickChecker ticking;
+
     // Both clocks, read at once: the actors' lines carry the one, the log the other.
     private readonly long ticks = Stopwatch.GetTimestamp();
     private readonly DateTimeOffset utc = TimeProvider.System.GetUtcNow();
 
+    public Checker() => ticking = new(Broken);
+
     public int Jobs => jobs.Count;
+
+    public int Ticks => ticking.Ticks;
 
     public int Rescues => rescues.Count;
 
@@ -56,6 +62,7 @@ internal sealed class Checker
             }
         }
 
+        ticking.Heard(transaction, inserted);
         Enqueue(transaction, inserted);
         foreach (var effect in effects)
             Affect(effect, completed);
@@ -107,6 +114,7 @@ internal sealed class Checker
                 Broken(Promise.Fence, $"job {id} was {job.End} as attempt {job.Attempt}, whose handler had not returned");
         }
 
+        ticking.Finish();
         var told = new ActorsTold { FencedRejected = fenced };
         foreach (var each in writerLogs.SelectMany(ActorLog.Read).GroupBy(line => line.Id))
             Told(each.Key, [.. each.Select(line => line.What)], told);

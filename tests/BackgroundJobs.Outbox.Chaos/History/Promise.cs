@@ -9,6 +9,7 @@ internal static class Promise
     public const string EffectOnce = "I3 an effect happens once, with its completion";
     public const string CalledFirst = "I3 another system is called at least once before the completion";
     public const string Fence = "I4 who lost the lease writes nothing";
+    public const string Ticks = "I8 each tick of a schedule has one job";
     public const string Legal = "I10 every change is a legal one";
     public const string Atomic = "I2 entity and job are committed together, once";
     public const string Honest = "I15 what a writer was told is true";
@@ -16,5 +17,5 @@ internal static class Promise
     public const string NoLeak = "I13 nothing is left behind";
     public const string Sound = "indexes agree with their tables";
 
-    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Legal, Atomic, Honest, Live, NoLeak, Sound];
+    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Legal, Atomic, Honest, Live, NoLeak, Sound];
 }

@@ -29,6 +29,10 @@ internal sealed class ChaosReport(
 
     public int Rescues => checker.Rescues;
 
+    public int Ticks => checker.Ticks;
+
+    public int TicksBroken => checker.Count(Promise.Ticks);
+
     public IReadOnlyList<InjectedFault> Injected => injected;
 
     public IReadOnlyList<MissingFault> Missing => missing;
@@ -51,6 +55,7 @@ internal sealed class ChaosReport(
     public IReadOnlyList<string> Inconclusive =>
     [
         .. families.Where(name => !injected.Any(fault => fault.Name == name && fault.Effect is not null)).Select(name => $"never took effect: {name}"),
+        .. Unseen(checker.Ticks, "the schedule never ticked"),
         .. Unseen(checker.Rescues, "no job was rescued"),
         .. Unseen(told.FencedRejected, "no write of a worker that had lost its lease was refused"),
         .. Unseen(told.UnknownCommitted, "no commit whose answer was lost turned out to have happened"),

@@ -30,6 +30,10 @@ public sealed class OtherSchemaTests
         Assert.True(await admin.ResumeQueueAsync("default"));
         Assert.Contains(await inspector.TableHealthAsync(), table => table.TableName == "jobs");
         Assert.Equal((JobState.Waiting, 1L), Assert.Single((await inspector.CountsAsync()).Select(count => (count.State, count.Jobs))));
+        await admin.SetScheduleAsync(new() { Name = "s", Cron = "@daily" }, new NumberJob(1));
+        var ran = await admin.RunScheduleAsync("s");
+        Assert.Equal(("s", ran, "waiting"), Assert.Single((await inspector.SchedulesAsync()).Select(each => (each.Schedule, each.LastJobId, each.LastJobState!))));
+        Assert.True(await admin.DeleteScheduleAsync("s"));
         Assert.True(await admin.DeleteAsync(id));
         Assert.Null(await inspector.FindAsync(id));
     }

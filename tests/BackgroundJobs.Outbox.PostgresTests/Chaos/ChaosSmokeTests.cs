@@ -48,6 +48,7 @@ public sealed class ChaosSmokeTests(ITestOutputHelper output) : IDisposable
         var faults = root.GetProperty("faults").EnumerateArray().Where(fault => fault.GetProperty("effect").ValueKind == JsonValueKind.String).ToList();
         Assert.InRange(faults.Select(fault => fault.GetProperty("name").GetString()).Distinct().Count(), 15, int.MaxValue);
         Assert.True(root.GetProperty("jobs").GetInt32() > 500);
+        Assert.InRange(root.GetProperty("ticks").GetInt32(), Seconds / 2, int.MaxValue);
         Assert.True(root.GetProperty("rescues").GetInt32() > 0);
         Assert.True(root.GetProperty("fencedRejected").GetInt32() > 0);
     }

@@ -221,6 +221,24 @@ public sealed class CheckerTests : IDisposable
         Assert.Equal((committed ? 1 : 0, committed ? 0 : 1), (told.UnknownCommitted, told.UnknownRolledBack));
     }
 
+    [Theory]
+    [InlineData(1, "0 1 2 3.5")]
+    [InlineData(0, "")]
+    [InlineData(2, "0 1 1 2 4")]
+    public void A_tick_that_is_left_out_or_taken_twice_is_found(int broken, string seconds)
+    {
+        foreach (var second in seconds.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+        {
+            // The last one without its job.
+            var id = Guid.NewGuid();
+            string[] lines = [$"table outbox.schedule_ticks: INSERT: schedule[text]:'s' tick_at[timestamp with time zone]:'2026-01-01 00:00:0{second}+00' job_id[uuid]:'{id}'"];
+            Hear(second == "3.5" ? lines : [.. lines, Inserted(id, PlainJob.Kind)]);
+        }
+
+        Finish();
+        Assert.Equal(broken, checker.Count(Promise.Ticks));
+    }
+
     [Fact]
     public void How_long_a_dead_workers_job_lay_about_is_measured()
     {

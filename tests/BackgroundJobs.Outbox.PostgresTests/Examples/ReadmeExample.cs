@@ -77,6 +77,23 @@ public static class ReadmeExample
         // readme:end
     }
 
+    public static void Schedules(IServiceCollection services)
+    {
+        // readme:begin
+        services.AddOutboxWorker(worker => worker
+            .Schedule(new() { Name = "nightly-report", Cron = "0 2 * * *", TimeZone = "Europe/Berlin" }, new SendReport(7))
+            .Schedule(new() { Name = "sync", Every = TimeSpan.FromMinutes(5), Overlap = false, Missed = MissedTicks.Skip }, new SyncAll()));
+        // readme:end
+    }
+
+    public static async Task ScheduleAsync(JobQueue queue, NpgsqlTransaction npgsqlTransaction, NpgsqlDataSource dataSource, int tenant)
+    {
+        // readme:begin
+        await queue.SetScheduleAsync(npgsqlTransaction, new() { Name = $"bill-{tenant}", Cron = "0 6 1 * *" }, new BillTenant(tenant));   // with the tenant's row
+        await new JobAdmin(dataSource).PauseScheduleAsync("sync");                                  // or run it now, change it, delete it
+        // readme:end
+    }
+
     // readme:begin
     public sealed record BootServer(long ServerId) : IJob
     {
@@ -94,6 +111,16 @@ public static class ReadmeExample
         }
     }
     // readme:end
+
+    public sealed record SyncAll : IJob
+    {
+        public static string Kind => "sync_all";
+    }
+
+    public sealed record BillTenant(int Tenant) : IJob
+    {
+        public static string Kind => "bill_tenant";
+    }
 
     public sealed record SendReport(int Number) : IJob
     {

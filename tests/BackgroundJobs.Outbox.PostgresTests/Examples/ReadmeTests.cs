@@ -33,7 +33,7 @@ public sealed partial class ReadmeTests
         var parts = Marked().Matches(source).Select(match => Dedent(match.Groups[1].Value)).ToList();
         Assert.All(parts, part => Assert.Contains(part, readme, StringComparison.Ordinal));
         var blocks = Blocks().Matches(readme).Select(match => parts.Aggregate(match.Groups[1].Value, (block, part) => block.Replace(part, "", StringComparison.Ordinal))).ToList();
-        Assert.Equal(6, blocks.Count);
+        Assert.Equal(7, blocks.Count);
         Assert.All(blocks, rest => Assert.Equal("", rest.Trim()));
     }
 

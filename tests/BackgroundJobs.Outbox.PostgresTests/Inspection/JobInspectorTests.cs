@@ -207,7 +207,9 @@ public sealed class JobInspectorTests(SeededDatabase seeded)
     [InlineData("queries/workers.sql", typeof(WorkerRow))]
     [InlineData("queries/queues.sql", typeof(QueueRow))]
     [InlineData("queries/operations.sql", typeof(OperationRow))]
+    [InlineData("queries/schedules.sql", typeof(ScheduleRow))]
     [InlineData("queries/job_story.sql", typeof(JobEvent))]
+    [InlineData("queries/why.sql", typeof(JobExplanation))]
     [InlineData("sql/find_job.sql", typeof(JobRow))]
     public async Task Each_column_has_its_property_and_each_property_its_column(string file, Type row)
     {

@@ -19,8 +19,10 @@ public sealed class QueryFileTests(SeededDatabase seeded)
         ["queues"] = 2_000,
         ["retrying_jobs"] = 60_000,
         ["running_jobs"] = 150_000,
+        ["schedules"] = 40_000,
         ["table_health"] = 1_000,
         ["throughput_per_minute"] = 6_000,
+        ["why"] = 5_000,
         ["workers"] = 20,
     };
 

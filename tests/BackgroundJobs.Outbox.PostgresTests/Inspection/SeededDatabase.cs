@@ -59,6 +59,11 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
                 END
             FROM generate_series(1, 200000) AS n
             """);
+        await Database.ExecuteAsync("""
+            INSERT INTO outbox.schedules (name, kind, cron, next_at, last_at, last_job_id)
+            SELECT 'schedule-' || n, 'kind_1', '0 * * * *', now() + n * interval '1 s', now(), id
+            FROM (SELECT id, row_number() OVER () AS n FROM outbox.all_jobs WHERE id IN (SELECT id FROM outbox.jobs LIMIT 1500) OR id IN (SELECT id FROM outbox.job_history LIMIT 1500)) AS chosen
+            """);
         await Database.ExecuteAsync("VACUUM ANALYZE outbox.jobs");
         await Database.ExecuteAsync("VACUUM ANALYZE outbox.job_history");
     }

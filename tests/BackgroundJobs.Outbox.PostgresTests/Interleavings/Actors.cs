@@ -5,7 +5,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 internal static class Actors
 {
-    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA];
+    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule];
 
     private static readonly string[] Unfinished = ["scheduled", "waiting", "retrying", "running"];
 
@@ -148,10 +148,42 @@ internal static class Actors
         Begin(s => s.RunAsync("maintain_history", ("days_ahead", 1), ("retention", TimeSpan.FromDays(14)))),
         Commit);
 
+    // Two workers that have read the same tick.
+    public static readonly Actor TickA = Tick("tick A", TickedA);
+
+    public static readonly Actor TickB = Tick("tick B", TickedB);
+
+    public static readonly Actor RunSchedule = new(
+        "run schedule",
+        async s =>
+        {
+            var found = (await s.SqlAsync("SELECT version, last_at FROM outbox.schedules"))[0];
+            await s.BeginAsync();
+            await TickAsync(s, (int)found[0], found[1] as DateTime?, [RunAt], Ran, keep: true);
+        },
+        Commit) { IsOperator = true };
+
+    public static readonly Actor ChangeSchedule = new(
+        "change schedule",
+        Begin(s => s.RunAsync(
+            "set_schedule",
+            ("name", "s"),
+            ("kind", "a"),
+            ("args", "{}"),
+            ("queue", "default"),
+            ("priority", (short)2),
+            ("max_attempts", (short)20),
+            ("every", TimeSpan.FromHours(2)),
+            ("time_zone", "UTC"),
+            ("missed", "once"),
+            ("missed_limit", 1),
+            ("overlap", true))),
+        Commit) { IsOperator = true };
+
     public static readonly IReadOnlyList<Actor> All =
     [
         ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
-        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain,
+        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule,
     ];
 
     public static Actor Finish(string who, Guid job, Guid token) => new(
@@ -216,6 +248,21 @@ internal static class Actors
         if (given.Count > 0)
             s.Note(() => s.Situation.Ended(Held));
     }
+
+    private static Actor Tick(string name, Guid job) => new(name, Begin(s => TickAsync(s, 1, null, [TickAt], job, keep: false)), Commit);
+
+    private static Task<List<object[]>> TickAsync(Session s, int version, DateTime? seen, DateTime[] ticks, Guid job, bool keep) => s.RunAsync(
+        "enqueue_ticks",
+        ("names", new[] { "s" }),
+        ("versions", new[] { version }),
+        ("seen_at", new[] { seen }),
+        ("moved_to", new[] { keep ? seen : TickAt }),
+        ("next_at", new DateTime?[] { null }),
+        ("keep", keep),
+        ("tick_schedules", new[] { "s" }),
+        ("ticks", ticks),
+        ("ids", new[] { job }),
+        ("args", new[] { "{}" }));
 
     private static async Task DeleteAsync(Session s, string file, string[] states)
     {

@@ -21,6 +21,13 @@ public sealed class MutantTests(InterleavingTests.Stage stage, ITestOutputHelper
         (new("an end of cancelled jobs that run", "finish_cancelled_jobs", ("AND lease_token IS NULL", "")), [Actors.Cancel, Actors.FinishCancelled, Actors.FinishA]),
         (new("a retry that leaves the finished job where it is", "retry_finished_jobs",
             ("DELETE FROM outbox.job_history AS old\n    USING given_up", "UPDATE outbox.job_history AS old\n    SET state = old.state\n    FROM given_up")), [Actors.Retry]),
+        (new("a tick of whatever version", "enqueue_ticks", ("AND schedules.last_at IS NOT DISTINCT FROM seen.seen_at", ""), ("ON CONFLICT (schedule, tick_at) DO NOTHING", "")),
+            [Actors.TickA, Actors.TickB]),
+        (new("a tick that enqueues whether or not it is new", "enqueue_ticks", ("AND schedules.last_at IS NOT DISTINCT FROM seen.seen_at", ""), ("JOIN asked ON asked.id = new_ticks.job_id", "RIGHT JOIN asked ON asked.id = new_ticks.job_id"),
+            ("JOIN due ON due.name = new_ticks.schedule", "JOIN due ON due.name = asked.schedule"), ("        new_ticks.job_id,\n        due.kind", "        asked.id,\n        due.kind"), ("new_ticks.tick_at AT", "asked.tick_at AT")),
+            [Actors.TickA, Actors.TickB]),
+        (new("a change of a schedule that a tick writes over", "enqueue_ticks", ("SET last_at = due.moved_to,", "SET every = interval '1 hour',\n        last_at = due.moved_to,"), ("WHERE schedules.version = seen.version\n      AND", "WHERE")),
+            [Actors.ChangeSchedule, Actors.TickA]),
     ];
 
     public static TheoryData<int> Numbers => [.. Enumerable.Range(0, Mutants.Length)];

@@ -4,7 +4,8 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 // Where every order begins, what the actors learned on the way, and what must be true at the end.
 //   worker A, whose lease has ended though nobody has noticed, holds job `held` at its first attempt;
-//   worker B is well; job `waits` is due; job `retries` has failed once and waits an hour; job `gave_up` is in the history.
+//   worker B is well; job `waits` is due; job `retries` has failed once and waits an hour; job `gave_up` is in the history;
+//   schedule `s`, version 1, has not ticked yet.
 internal sealed class Situation(NpgsqlConnection connection)
 {
     public static readonly Guid A = new("aaaaaaaa-0000-4000-8000-000000000000");
@@ -16,8 +17,16 @@ internal sealed class Situation(NpgsqlConnection connection)
     public static readonly Guid Retries = new("00000000-0000-7000-8000-000000000005");
     public static readonly Guid HeldToken = new("a0000000-0000-4000-8000-000000000001");
 
+    public static readonly Guid TickedA = new("00000000-0000-7000-8000-000000000006");
+    public static readonly Guid TickedB = new("00000000-0000-7000-8000-000000000007");
+    public static readonly Guid Ran = new("00000000-0000-7000-8000-000000000008");
+    public static readonly DateTime TickAt = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc);
+    public static readonly DateTime RunAt = TickAt.AddMinutes(1);
+
     private const string Reset = """
         DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM effects;
+        DELETE FROM outbox.schedules; DELETE FROM outbox.schedule_ticks;
+        INSERT INTO outbox.schedules (name, kind, every, changed_at) VALUES ('s', 'a', interval '1 hour', '2026-01-01');
         INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
         VALUES ('aaaaaaaa-0000-4000-8000-000000000000', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
                ('bbbbbbbb-0000-4000-8000-000000000000', 'b', 'h', 1, '1', interval '1 day', '{}', '{a}', now());
@@ -77,6 +86,7 @@ internal sealed class Situation(NpgsqlConnection connection)
             "SELECT id FROM outbox.jobs WHERE lease_token IS NOT NULL AND NOT EXISTS (SELECT FROM outbox.workers AS worker WHERE worker.id = worker_id)");
         await FinishAsync(closing);
         await EmptyAsync("I9: a job is left over that nobody will end", "SELECT concat_ws(' ', id, attempt, worker_id, cancel_requested_at) FROM outbox.jobs");
+        await CheckTicksAsync();
         await EmptyAsync("I9: a dead worker is never forgotten", "SELECT id FROM outbox.workers WHERE dead_at IS NOT NULL");
 
         var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes) FROM outbox.job_history"))
@@ -105,6 +115,20 @@ internal sealed class Situation(NpgsqlConnection connection)
             HAVING count(*) > 1 OR NOT EXISTS (SELECT FROM outbox.job_history WHERE id = job_id AND state = 'completed' AND attempt = 1)
             """,
             except: Deleted.Contains(Held));
+    }
+
+    // The jobs of ticks are run by B like any other; here only that each tick has one.
+    private async Task CheckTicksAsync()
+    {
+        await EmptyAsync(
+            "I8: a job of a tick that was not taken",
+            "SELECT id FROM outbox.all_jobs WHERE headers ? 'outbox-tick' AND id NOT IN (SELECT job_id FROM outbox.schedule_ticks WHERE job_id IS NOT NULL)");
+        var withoutJob = await TextsAsync("SELECT job_id FROM outbox.schedule_ticks WHERE (SELECT count(*) FROM outbox.all_jobs WHERE id = job_id) <> 1");
+        Assert.True(withoutJob.All(each => Deleted.Contains(Guid.Parse(each))), $"I8: a tick was taken without its job, or with two: {string.Join("; ", withoutJob)}");
+        await EmptyAsync(
+            "I8: the schedule moved on without its tick, or stayed with it",
+            "SELECT name FROM outbox.schedules WHERE (last_at IS NOT NULL) <> EXISTS (SELECT FROM outbox.schedule_ticks WHERE tick_at = '2026-01-01')");
+        await EmptyAsync("I8: a change of the schedule was written over", "SELECT name FROM outbox.schedules WHERE version > 1 AND every <> interval '2 hours'");
     }
 
     private async Task<List<string>> TextsAsync(string sql)

@@ -47,6 +47,12 @@ public sealed class RoleTests
     [InlineData(TestRoles.Application, "SELECT * FROM outbox.operations")]
     [InlineData(TestRoles.Enqueuer, "INSERT INTO outbox.operations (verb, jobs, what) VALUES ('retry', 1, '{}')")]
     [InlineData(TestRoles.Operator, "SELECT outbox.maintain_history(1, interval '1 day')")]
+    [InlineData(TestRoles.Enqueuer, "INSERT INTO outbox.schedules (name, kind, cron) VALUES ('s', 'a', '@daily')")]
+    [InlineData(TestRoles.Enqueuer, "SELECT * FROM outbox.schedules")]
+    [InlineData(TestRoles.Inspector, "SELECT args FROM outbox.schedules")]
+    [InlineData(TestRoles.Inspector, "UPDATE outbox.schedules SET paused_at = now()")]
+    [InlineData(TestRoles.Application, "DELETE FROM outbox.schedules")]
+    [InlineData(TestRoles.Application, "UPDATE outbox.schedule_ticks SET job_id = NULL")]
     public async Task X08_a_role_may_not_do_what_it_is_not_for(string user, string sql)
     {
         await using var database = await ScratchDatabase.MigratedAsync();

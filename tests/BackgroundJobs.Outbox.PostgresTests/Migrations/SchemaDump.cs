@@ -63,6 +63,13 @@ internal static class SchemaDump
         WHERE proc.pronamespace = $1::regnamespace
         ORDER BY proc.proname COLLATE "C"
         """,
+        $"""
+        SELECT pg_get_triggerdef(trigger.oid)
+        FROM pg_trigger AS trigger
+        JOIN pg_class AS class ON class.oid = trigger.tgrelid
+        WHERE {Ours} AND NOT trigger.tgisinternal
+        ORDER BY trigger.tgname COLLATE "C"
+        """,
     ];
 
     public static async Task<string> OfAsync(ScratchDatabase database, string schema)

@@ -150,4 +150,39 @@ public sealed class SeededFaultTests(ITestOutputHelper output)
             }
         }
     }
+
+    [Theory]
+    [MemberData(nameof(Seeds))]
+    public async Task Whatever_fails_each_tick_is_one_job(int seed)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.schedules (name, kind, args, cron, missed)
+            SELECT 's' || n, 'other', '{"text": "tick"}', '* * * * * *', 'all' FROM generate_series(1, 5) AS n
+            """);
+        List<SeededFaults> faults = [.. Enumerable.Range(0, 2).Select(n => new SeededFaults((seed * 2) + n, Lease))];
+        await using var first = await StartAsync(faults[0]);
+        await using var second = await StartAsync(faults[1]);
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.schedule_ticks") >= 50, "they tick", 60);
+        await database.ExecuteAsync("UPDATE outbox.schedules SET paused_at = now()");
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all have ended", 60);
+        output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"Seed {seed}: {faults.Sum(each => each.Injected)} faults."));
+
+        Assert.Equal("0|0|0", await database.ScalarAsync<string>("""
+            SELECT concat_ws(
+                '|',
+                (SELECT count(*) FROM outbox.schedule_ticks WHERE (SELECT count(*) FROM outbox.job_history WHERE id = job_id AND state = 'completed') <> 1),
+                (SELECT count(*) FROM outbox.job_history WHERE id NOT IN (SELECT job_id FROM outbox.schedule_ticks)),
+                (SELECT count(*) FROM (SELECT FROM outbox.schedule_ticks GROUP BY schedule HAVING extract(epoch FROM max(tick_at) - min(tick_at)) + 1 <> count(*)) AS gaps))
+            """));
+
+        Task<WorkerHost> StartAsync(SeededFaults mine) => WorkerHost.StartAsync(
+            database,
+            o =>
+            {
+                o.FaultPoint = mine.AtAsync;
+                o.Handle<OtherJob>((_, _, _) => Task.CompletedTask);
+            },
+            o => (o.Lease, o.HeartbeatInterval, o.PollInterval, o.MaxCrashes) = (Lease, Lease / 4, TimeSpan.FromMilliseconds(250), 1000));
+    }
 }

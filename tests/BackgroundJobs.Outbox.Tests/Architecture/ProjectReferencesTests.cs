@@ -23,7 +23,7 @@ public sealed class ProjectReferencesTests
             [Words, "Microsoft.EntityFrameworkCore", "Microsoft.EntityFrameworkCore.Relational", "Npgsql.EntityFrameworkCore.PostgreSQL"],
             ["Dapper", Postgres, Worker]),
         [Postgres] = (
-            [Words, "Dapper", "Microsoft.Extensions.Logging.Abstractions", "Npgsql"],
+            [Words, "Cronos", "Dapper", "Microsoft.Extensions.Logging.Abstractions", "Npgsql"],
             ["Microsoft.EntityFrameworkCore", "Microsoft.Extensions.Hosting", Ef, Worker]),
         [Worker] = (
             [Words, Postgres, "Microsoft.Extensions.Hosting.Abstractions"],

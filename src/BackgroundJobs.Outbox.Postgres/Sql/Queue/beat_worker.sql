@@ -54,5 +54,12 @@ SELECT
         ) AS next
     ) AS next_due,
     pg_postmaster_start_time() AS server_started_at,
+    (
+        SELECT nullif(coalesce(next_at, now()), 'infinity'::timestamptz)
+        FROM outbox.schedules
+        WHERE paused_at IS NULL
+        ORDER BY coalesce(next_at, '-infinity'::timestamptz), name
+        LIMIT 1
+    ) AS next_tick,
     clock_timestamp() AS now
 FROM beat
