@@ -1,0 +1,121 @@
+-- Why a job is not running, in one line: ended, claimed by whom, paused, scheduled, no worker that would take it, or how many are before it.
+-- Which job: SET outbox_query.job_id = '<id>'; before it, or PGOPTIONS='-c outbox_query.job_id=<id>'; without, the newest one.
+-- Bounded: by ids; of the jobs before it up to 1,000 are counted, for each priority.
+BEGIN TRANSACTION READ ONLY;
+SET LOCAL statement_timeout = '5s';
+SET LOCAL lock_timeout = '1s';
+SET LOCAL jit = off;
+SET LOCAL enable_seqscan = off;
+SET LOCAL enable_bitmapscan = off;
+SET LOCAL timezone = 'UTC';
+
+WITH chosen AS MATERIALIZED (
+    SELECT coalesce(
+        nullif(current_setting('outbox_query.job_id', true), '')::uuid,
+        (
+            SELECT id
+            FROM outbox.all_jobs
+            ORDER BY id DESC
+            LIMIT 1
+        )) AS id
+),
+job AS MATERIALIZED (
+    SELECT
+        id,
+        state,
+        queue,
+        kind,
+        priority,
+        run_at,
+        claimed_at,
+        finished_at,
+        attempt,
+        failures,
+        crashes,
+        max_attempts,
+        worker_id,
+        cancel_requested_at,
+        errors
+    FROM outbox.all_jobs
+    WHERE id = (SELECT id FROM chosen)
+    LIMIT 1
+),
+workers AS MATERIALIZED (
+    SELECT id, name, queues, kinds, heartbeat_at
+    FROM outbox.workers
+    WHERE dead_at IS NULL
+      AND NOT stopping
+      AND heartbeat_at BETWEEN clock_timestamp() - lease AND clock_timestamp()
+),
+facts AS (
+    SELECT
+        job.*,
+        date_trunc('second', job.run_at) AS due_at,
+        job.errors -> -1 ->> 'type' AS error,
+        holder.name AS holder,
+        holder.id IS NOT NULL AND NOT EXISTS (SELECT FROM workers WHERE workers.id = holder.id) AS holder_is_dead,
+        holder.heartbeat_at,
+        queues.paused_at,
+        queues.paused_by,
+        queues.pause_reason,
+        (SELECT count(*) FROM workers) AS workers,
+        (SELECT count(*) FROM workers WHERE workers.queues ? job.queue) AS with_queue,
+        (SELECT count(*) FROM workers WHERE job.kind = ANY (workers.kinds)) AS with_kind,
+        (SELECT count(*) FROM workers WHERE workers.queues ? job.queue AND job.kind = ANY (workers.kinds)) AS fit
+    FROM job
+    LEFT JOIN outbox.workers AS holder ON holder.id = job.worker_id
+    LEFT JOIN outbox.queues AS queues ON queues.name = job.queue AND queues.paused_at IS NOT NULL
+)
+SELECT
+    id AS job_id,
+    state,
+    CASE
+        WHEN state = 'completed' THEN format('It has run: completed at %s, as attempt %s.', date_trunc('second', finished_at), attempt)
+        WHEN finished_at IS NOT NULL THEN
+            format('It will not run: %s at %s, after %s attempts, %s failures and %s crashes%s. JobAdmin can retry it.',
+                state, date_trunc('second', finished_at), attempt, failures, crashes, coalesce(' (' || error || ')', ''))
+        WHEN state = 'running' AND holder_is_dead THEN
+            format('Its worker %s was last heard at %s: the job is given back as soon as another worker notices.', holder, date_trunc('second', heartbeat_at))
+        WHEN state = 'running' THEN
+            format('It is claimed by %s since %s, attempt %s%s.', coalesce(holder, 'worker ' || worker_id), date_trunc('second', claimed_at), attempt,
+                coalesce(', and was asked to stop at ' || date_trunc('second', cancel_requested_at), ''))
+        WHEN cancel_requested_at IS NOT NULL THEN
+            format('It was cancelled at %s, and ends as soon as a worker notices.', date_trunc('second', cancel_requested_at))
+        WHEN paused_at IS NOT NULL THEN
+            format('Its queue %s is paused since %s by %s%s.', queue, date_trunc('second', paused_at), paused_by, coalesce(': ' || left(pause_reason, 200), ''))
+        WHEN state = 'retrying' THEN
+            format('It has failed %s times of %s (%s), and is tried again at %s.', failures, max_attempts, coalesce(error, 'unknown'), due_at)
+        WHEN state = 'scheduled' THEN format('It is scheduled for %s.', due_at)
+        WHEN workers = 0 THEN 'No worker is alive.'
+        WHEN with_kind = 0 THEN format('No live worker knows its kind %s.', kind)
+        WHEN with_queue = 0 THEN format('No live worker takes jobs of its queue %s.', queue)
+        WHEN fit = 0 THEN format('No live worker that knows its kind %s takes jobs of its queue %s.', kind, queue)
+        WHEN crashes >= 2 THEN
+            format('%s workers have died under it: it waits for a process in which no other such job runs.', crashes)
+        WHEN ahead.jobs = 0 THEN format('It is the next one of queue %s, due since %s: a slot must become free, or a worker look.', queue, due_at)
+        ELSE format('It is behind %s jobs of queue %s, due since %s.', CASE WHEN ahead.jobs >= 1000 THEN '1000 or more' ELSE ahead.jobs::text END, queue, due_at)
+    END AS why
+FROM facts
+CROSS JOIN LATERAL (
+    SELECT coalesce(sum(of_level.jobs), 0)::bigint AS jobs
+    FROM generate_series(1, CASE WHEN facts.state = 'waiting' THEN facts.priority ELSE 0 END) AS level
+    CROSS JOIN LATERAL (
+        SELECT count(*) AS jobs
+        FROM (
+            SELECT
+            FROM outbox.jobs AS other
+            WHERE other.queue = facts.queue
+              AND other.priority = level
+              AND other.priority > 0
+              AND other.run_at <= now()
+              AND (other.run_at, other.id) < (
+                  CASE WHEN level = facts.priority THEN facts.run_at ELSE now() END,
+                  CASE WHEN level = facts.priority THEN facts.id ELSE 'ffffffff-ffff-ffff-ffff-ffffffffffff' END)
+              AND other.lease_token IS NULL
+            LIMIT 1000
+        ) AS before_it
+    ) AS of_level
+) AS ahead
+LIMIT 1;
+
+COMMIT;
