@@ -6,7 +6,7 @@
 --   outbox_migrator   may become the owner: migrate with Options=-c role=outbox_owner in the connection string
 --   outbox_enqueue    adds jobs; reads no arguments, and changes nothing that is there
 --   outbox_worker     claims, records and rescues, sets schedules and enqueues their jobs; cannot change what a job is
---   outbox_inspector  reads everything but arguments, headers and cursors, which may hold what not everybody should see; table_health.sql
+--   outbox_inspector  reads everything but arguments, headers, cursors and steps, which may hold what not everybody should see; table_health.sql
 --                     tells more to one who has pg_read_all_stats too
 --   outbox_operator   retries, cancels, deletes, pauses, sets schedules; reads everything
 --
@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regclass('outbox.schedules') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.jobs') AND attname = 'steps') THEN
         RETURN;
     END IF;
 
@@ -80,7 +80,8 @@ BEGIN
     GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) TO outbox_enqueue;
 
     GRANT SELECT, DELETE ON outbox.jobs TO outbox_worker;
-    GRANT UPDATE (run_at, claimed_at, lease_token, worker_id, attempt, failures, crashes, saved_cursor, errors) ON outbox.jobs TO outbox_worker;
+    GRANT UPDATE (run_at, claimed_at, lease_token, worker_id, attempt, failures, crashes, saved_cursor, steps, progress, errors)
+        ON outbox.jobs TO outbox_worker;
     GRANT INSERT ON outbox.job_history TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
     GRANT SELECT ON outbox.queues TO outbox_worker;
@@ -92,7 +93,7 @@ BEGIN
 
     GRANT SELECT (
         id, run_at, created_at, claimed_at, cancel_requested_at, lease_token, worker_id, attempt, priority, max_attempts, failures, crashes,
-        queue, kind, traceparent, errors) ON outbox.jobs TO outbox_inspector;
+        queue, kind, traceparent, progress, errors) ON outbox.jobs TO outbox_inspector;
     GRANT SELECT (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes, state, queue, kind,
         traceparent, errors) ON outbox.job_history TO outbox_inspector;
@@ -109,7 +110,7 @@ BEGIN
     GRANT SELECT ON outbox.jobs, outbox.job_history, outbox.all_jobs, outbox.workers, outbox.queues, outbox.operations TO outbox_operator;
     GRANT UPDATE (run_at, cancel_requested_at), DELETE ON outbox.jobs TO outbox_operator;
     -- A job of the history that is retried goes back as it was.
-    GRANT INSERT (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, errors)
+    GRANT INSERT (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
         ON outbox.jobs TO outbox_operator;
     -- UPDATE of one column, or its rows could not be locked.
     GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;

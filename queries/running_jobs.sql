@@ -1,4 +1,4 @@
--- What is running: since when, by which worker, and how long its lease lasts if it never beats again. Longest first.
+-- What is running: since when, by which worker, how far, and how long its lease lasts if it never beats again. Longest first.
 -- Bounded: 200 rows, found among the 10,000 most due jobs of each queue and priority; what is claimed is among them.
 BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
@@ -41,7 +41,7 @@ running AS (
     CROSS JOIN LATERAL (
         SELECT *
         FROM (
-            SELECT id, queue, kind, priority, attempt, claimed_at, worker_id, lease_token, cancel_requested_at
+            SELECT id, queue, kind, priority, attempt, claimed_at, worker_id, lease_token, cancel_requested_at, progress
             FROM outbox.jobs
             WHERE queue = ranges.queue
               AND priority = ranges.level
@@ -68,6 +68,8 @@ SELECT
     workers.host,
     workers.process_id,
     workers.heartbeat_at + workers.lease - clock_timestamp() AS lease_left,
+    (running.progress ->> 'value')::double precision AS progress,
+    running.progress ->> 'text' AS progress_text,
     running.cancel_requested_at
 FROM running
 LEFT JOIN outbox.workers AS workers ON workers.id = running.worker_id

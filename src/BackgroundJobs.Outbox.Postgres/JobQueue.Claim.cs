@@ -88,6 +88,7 @@ public sealed partial class JobQueue
         MaxAttempts = row.GetInt16(9),
         Failures = row.GetInt16(10),
         Crashes = row.GetInt16(11),
+        Steps = Text(row, 16),
         Attempt = row.GetInt32(12),
         ClaimedAt = row.GetDateTime(13),
         SavedCursor = Text(row, 14),

@@ -51,14 +51,38 @@ public sealed partial class JobQueue
         return given;
     }
 
-    internal async Task SaveCursorsAsync(NpgsqlConnection connection, IReadOnlyCollection<(ClaimedJob Job, string Cursor)> running)
+    internal async Task SaveCursorsAsync(NpgsqlConnection connection, IReadOnlyCollection<(ClaimedJob Job, string? Cursor, string? Progress)> running)
     {
         await using var batch = Batch(Sql("use_key"), connection, Sql("save_cursors").BatchCommand(
             ("ids", Value(Column(running, each => each.Job.Id))),
             ("lease_tokens", Value(Column(running, each => each.Job.LeaseToken))),
-            ("cursors", Value(Column(running, each => each.Cursor)))));
+            ("cursors", Value(Column(running, each => each.Cursor))),
+            ("progress", Value(Column(running, each => each.Progress)))));
         await options.AtAsync("save cursors").ConfigureAwait(false);
         await batch.ExecuteNonQueryAsync().ConfigureAwait(false);
+    }
+
+    // Not cancellable: the step is done. Throws LeaseLostException when the attempt no longer owns its job.
+    internal async Task SaveStepAsync(ClaimedJob job, string name, string step)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync().ConfigureAwait(false);
+        await SaveStepAsync(connection, job, name, step, options).ConfigureAwait(false);
+    }
+
+    internal static async Task SaveStepAsync(NpgsqlConnection connection, ClaimedJob job, string name, string step, OutboxOptions options)
+    {
+        await using var save = Sql("save_step", options).Command(
+            connection, ("id", Value(job.Id)), ("lease_token", Value(job.LeaseToken)), ("name", Value(name)), ("step", Value(step)));
+        try
+        {
+            await options.AtAsync("step").ConfigureAwait(false);
+            await save.ExecuteNonQueryAsync().ConfigureAwait(false);
+            await options.AtAsync("step answered").ConfigureAwait(false);
+        }
+        catch (PostgresException e) when (OutboxErrors.Translate(e, options.Schema) is { } clear)
+        {
+            throw clear;
+        }
     }
 
     private static NpgsqlBatch Batch(SqlFile settings, NpgsqlConnection connection, NpgsqlBatchCommand command) =>

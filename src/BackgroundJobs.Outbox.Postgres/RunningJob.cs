@@ -39,6 +39,12 @@ public sealed record RunningJob
     /// <summary>How long its lease lasts without another beat; negative when it is over.</summary>
     public TimeSpan? LeaseLeft { get; init; }
 
+    /// <summary>How far it is, 0 to 1, by its own word of up to a second ago; null when it has said nothing. Of an earlier attempt until this one speaks.</summary>
+    public double? Progress { get; init; }
+
+    /// <summary>What it is at, by its own word.</summary>
+    public string? ProgressText { get; init; }
+
     /// <summary>When a cancel was asked for, UTC; null when none was.</summary>
     public DateTime? CancelRequestedAt { get; init; }
 }

@@ -9,6 +9,7 @@ internal sealed class Attempt(ClaimedJob job, JobRegistration registration, long
     private int reason;
     private int ended;
     private string? savedCursor = job.SavedCursor;
+    private string? savedProgress;
 
     public ClaimedJob Job => job;
 
@@ -52,5 +53,14 @@ internal sealed class Attempt(ClaimedJob job, JobRegistration registration, long
             return null;
         savedCursor = cursor;
         return cursor;
+    }
+
+    public string? TakeNewProgress()
+    {
+        var progress = Context?.ProgressJson;
+        if (progress == savedProgress)
+            return null;
+        savedProgress = progress;
+        return progress;
     }
 }

@@ -10,6 +10,7 @@ internal sealed class JobRunner(
     IServiceScopeFactory scopes,
     WorkerLease lease,
     OutcomeWriter outcomes,
+    Func<ClaimedJob, string, string, Task> keepStep,
     TimeProvider time,
     ILogger logger,
     CancellationToken stopping)
@@ -52,7 +53,7 @@ internal sealed class JobRunner(
             var services = new HandlerServices(scopes);
             await using (services.ConfigureAwait(false))
             {
-                context = attempt.Context = new JobContext(attempt.Job, services, options, stopping);
+                context = attempt.Context = new JobContext(attempt.Job, services, options, stopping) { StepKeeper = keepStep };
                 var args = attempt.Registration.ReadArgs(attempt.Job, options);
                 await attempt.Registration.RunAsync(args, context, attempt.Token).ConfigureAwait(false);
             }

@@ -41,13 +41,13 @@ internal sealed class RunningAttempts(OutboxWorkerOptions options, TimeProvider 
             attempt.Cancel(reason, time.GetTimestamp());
     }
 
-    public List<(ClaimedJob Job, string Cursor)> NewCursors()
+    public List<(ClaimedJob Job, string? Cursor, string? Progress)> NewCursors()
     {
-        List<(ClaimedJob, string)> cursors = [];
+        List<(ClaimedJob, string?, string?)> cursors = [];
         foreach (var attempt in Attempts)
         {
-            if (!attempt.HasEnded && attempt.TakeNewCursor() is { } cursor)
-                cursors.Add((attempt.Job, cursor));
+            if (!attempt.HasEnded && (attempt.TakeNewCursor(), attempt.TakeNewProgress()) is var (cursor, progress) && (cursor ?? progress) is not null)
+                cursors.Add((attempt.Job, cursor, progress));
         }
 
         return cursors;

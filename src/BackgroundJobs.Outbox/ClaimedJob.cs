@@ -42,4 +42,6 @@ internal sealed record ClaimedJob
     public string? SavedCursor { get; init; }
 
     public string? Errors { get; init; }
+
+    public string? Steps { get; init; }
 }

@@ -1,13 +1,18 @@
 using System.Text;
+using System.Text.Json.Nodes;
 
 namespace BackgroundJobs.Outbox;
 
 /// <summary>What a handler may ask about its attempt, and how it may end it otherwise than by returning or throwing.</summary>
 public sealed class JobContext
 {
+    private const int MaxProgressText = 200;
+
     private readonly OutboxOptions options;
     private readonly CancellationToken stopping;
     private string? cursor;
+    private string? progress;
+    private JobSteps? steps;
 
     internal JobContext(ClaimedJob job, IServiceProvider services, OutboxOptions options, CancellationToken stopping)
     {
@@ -63,6 +68,11 @@ public sealed class JobContext
 
     internal ClaimedJob Job { get; }
 
+    // Keeps a step, fenced: job, name, step.
+    internal Func<ClaimedJob, string, string, Task>? StepKeeper { get; init; }
+
+    internal JobSteps Steps => LazyInitializer.EnsureInitialized(ref steps, () => new JobSteps(Job, options));
+
     internal OutboxOptions Options => options;
 
     // What the handler chose; its normal return makes it the outcome.
@@ -72,6 +82,8 @@ public sealed class JobContext
 
     // The newest cursor as JSON, and whether it is newer than the database's.
     internal string? CursorJson => Volatile.Read(ref cursor);
+
+    internal string? ProgressJson => Volatile.Read(ref progress);
 
     /// <summary>Run again after this long; not a failure. Takes effect when the handler returns; an exception still is a failure.</summary>
     /// <param name="delay">Zero to 100 years.</param>
@@ -114,6 +126,81 @@ public sealed class JobContext
         Volatile.Write(ref this.cursor, Encoding.UTF8.GetString(json));
         if (IsStopping)
             throw new JobInterruptedException();
+    }
+
+    /// <summary>Says how far the attempt is, for people: <c>queries/running_jobs.sql</c>. Saved at most once a second while the job runs; the newest counts.</summary>
+    /// <param name="value">From 0 to 1.</param>
+    /// <param name="text">What it is at; up to 200 characters are kept. No secrets: who may look at jobs may read it.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A value outside of that, or none.</exception>
+    /// <exception cref="InvalidJobException">The text holds a NUL or half a surrogate pair.</exception>
+    public void Progress(double value, string? text = null)
+    {
+        if (!(value is >= 0 and <= 1))
+            throw new ArgumentOutOfRangeException(nameof(value), value, "Progress goes from 0 to 1.");
+        if (text?.Length > MaxProgressText)
+            text = text[..(char.IsHighSurrogate(text[MaxProgressText - 1]) ? MaxProgressText - 1 : MaxProgressText)];
+        if (text is not null && !JobJson.SafeStringConverter.IsStorable(text))
+            throw new InvalidJobException($"Job '{Kind}': the text of its progress holds a NUL or half a surrogate pair, which PostgreSQL cannot store. Clean the text first.");
+        Volatile.Write(ref progress, new JsonObject { ["value"] = value, ["text"] = text }.ToJsonString());
+    }
+
+    /// <summary>
+    /// Does a step of the job once: when it is done its result is kept, and a later attempt gets the result and goes on behind it. A crash between
+    /// the step's effect and its record makes it run again: give the other side <see cref="JobId"/> and the step's name as idempotency key, or,
+    /// for an effect in the outbox's database, keep it in the handler's own transaction (<c>SaveStepAsync</c> on Npgsql).
+    /// </summary>
+    /// <typeparam name="T">The result; serialises to JSON.</typeparam>
+    /// <param name="name">One step's in this job: 1 to 63 characters of <c>a-z 0-9 _ . : -</c>, first one a letter or a digit.</param>
+    /// <param name="step">The work.</param>
+    /// <param name="cancellationToken">Passed on to the step; what it has done is kept even if it is cancelled afterwards.</param>
+    /// <returns>The result, of this attempt or of an earlier one.</returns>
+    /// <exception cref="LeaseLostException">The step was done, and the attempt no longer owns the job: nothing was kept, another attempt may be running.</exception>
+    /// <exception cref="InvalidJobException">No such name is allowed; or, after the step, its result does not serialise, or the job's results are too large together.</exception>
+    public async Task<T> StepAsync<T>(string name, Func<CancellationToken, Task<T>> step, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(step);
+        if (Steps.TryGet<T>(name, out var kept))
+            return kept!;
+        cancellationToken.ThrowIfCancellationRequested();
+        var result = await step(cancellationToken).ConfigureAwait(false);
+        await KeepAsync(name, result).ConfigureAwait(false);
+        return result;
+    }
+
+    /// <summary>As the other one, for a step without a result.</summary>
+    /// <param name="name">One step's in this job: 1 to 63 characters of <c>a-z 0-9 _ . : -</c>, first one a letter or a digit.</param>
+    /// <param name="step">The work.</param>
+    /// <param name="cancellationToken">Passed on to the step.</param>
+    /// <returns>A task.</returns>
+    /// <exception cref="LeaseLostException">The step was done, and the attempt no longer owns the job: nothing was kept.</exception>
+    /// <exception cref="InvalidJobException">No such name is allowed.</exception>
+    public Task StepAsync(string name, Func<CancellationToken, Task> step, CancellationToken cancellationToken = default)
+    {
+        ArgumentNullException.ThrowIfNull(step);
+        return Steps.Has(name) ? Task.CompletedTask : DoAsync();
+
+        async Task DoAsync()
+        {
+            cancellationToken.ThrowIfCancellationRequested();
+            await step(cancellationToken).ConfigureAwait(false);
+            await KeepAsync<object>(name, null).ConfigureAwait(false);
+        }
+    }
+
+    /// <summary>The result of a step that was done, by this attempt or an earlier one.</summary>
+    /// <typeparam name="T">The type it was kept as.</typeparam>
+    /// <param name="name">The step.</param>
+    /// <param name="result">The result.</param>
+    /// <returns>False when the step is still to be done.</returns>
+    /// <exception cref="System.Text.Json.JsonException">The result is of another shape.</exception>
+    public bool TryGetStep<T>(string name, out T? result) => Steps.TryGet(name, out result);
+
+    private async Task KeepAsync<T>(string name, T? result)
+    {
+        var step = Steps.Write(name, result);
+        if (StepKeeper is not null)
+            await StepKeeper(Job, name, step).ConfigureAwait(false);
+        Steps.Done(name, step);
     }
 
     private void Choose(JobOutcome outcome)

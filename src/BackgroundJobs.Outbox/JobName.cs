@@ -11,6 +11,8 @@ internal static partial class JobName
 
     public static void CheckSchedule(string? schedule) => Check(schedule, "Schedule name", "Rename the schedule.");
 
+    public static void CheckStep(string? step) => Check(step, "Step name", "Rename the step.");
+
     public static void CheckSchema(string? schema)
     {
         if (schema is null || !SchemaPattern().IsMatch(schema))

@@ -80,7 +80,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             List<ClaimedJob> ended = jobs[..5], failed = jobs[5..];
             await ReadsAFewAsync(async () => Assert.Empty(await queue.FinishAsync(
                 connection, [.. ended.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true)));
-            await ReadsAFewAsync(() => queue.SaveCursorsAsync(connection, [.. failed.Select(job => (job, "1"))]));
+            await ReadsAFewAsync(() => queue.SaveCursorsAsync(connection, [.. failed.Select(job => (job, (string?)"1", (string?)null))]));
             await ReadsAFewAsync(async () => Assert.Equal(5, (await queue.RescheduleAsync(
                 connection, [.. failed.Select(job => new RescheduledJob(job, TimeSpan.FromHours(1), true, null, null))])).Count));
         }
@@ -173,7 +173,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         Assert.NotNull(queue.Beat(connection, worker, 0, 0, false, ["default"])!.NextDue);
         var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: false);
         Assert.Equal(3, jobs.Count);
-        await queue.SaveCursorsAsync(connection, [(jobs[1], "1")]);
+        await queue.SaveCursorsAsync(connection, [(jobs[1], "1", null)]);
         Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(jobs[0], JobState.Completed, HistoryPolicy.Keep, null)], prepare: false));
         Assert.Single(await queue.RescheduleAsync(connection, [new RescheduledJob(jobs[1], TimeSpan.FromHours(1), false, null, null)]));
         await using var complete = new NpgsqlCommand("CALL outbox.complete_job($1, $2, 0::smallint)", connection)

@@ -42,6 +42,24 @@ internal static class Actors
         },
         Commit);
 
+    // With an effect of the same transaction, which this leaves out.
+    public static readonly Actor KeepStepA = new(
+        "keep step A",
+        Begin(async s =>
+        {
+            try
+            {
+                await s.RunAsync("save_step", ("id", Held), ("lease_token", HeldToken), ("name", "charge"), ("step", "{}"));
+                var owner = await s.SqlAsync($"SELECT lease_token FROM outbox.jobs WHERE id = '{Held}'");
+                Assert.True(owner is [[Guid token]] && token == HeldToken, "I4: a step was kept for who had lost the lease");
+            }
+            catch (PostgresException e) when (e.SqlState == LeaseLostException.SqlState)
+            {
+                // As below.
+            }
+        }),
+        Commit);
+
     public static readonly Actor CompleteRolledBackA = new("complete A and roll back", CompleteA.Steps[0], CompleteA.Steps[1], s => s.RollbackAsync());
 
     public static readonly Actor FailA = Give("fail A", failed: true, TimeSpan.Zero);
@@ -59,7 +77,7 @@ internal static class Actors
 
     public static readonly Actor SaveCursorA = new(
         "save cursor A",
-        Begin(s => s.RunAsync("save_cursors", ("ids", new[] { Held }), ("lease_tokens", new[] { HeldToken }), ("cursors", new[] { "7" }))),
+        Begin(s => s.RunAsync("save_cursors", ("ids", new[] { Held }), ("lease_tokens", new[] { HeldToken }), ("cursors", new[] { "7" }), ("progress", new string?[] { null }))),
         Commit);
 
     // A's claim that brought `held` had no answer; it knows what its other claims brought, and has none on its way.
@@ -182,7 +200,7 @@ internal static class Actors
 
     public static readonly IReadOnlyList<Actor> All =
     [
-        ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
+        ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, KeepStepA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
         DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule,
     ];
 

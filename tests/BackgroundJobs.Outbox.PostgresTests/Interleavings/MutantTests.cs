@@ -21,6 +21,8 @@ public sealed class MutantTests(InterleavingTests.Stage stage, ITestOutputHelper
         (new("an end of cancelled jobs that run", "finish_cancelled_jobs", ("AND lease_token IS NULL", "")), [Actors.Cancel, Actors.FinishCancelled, Actors.FinishA]),
         (new("a retry that leaves the finished job where it is", "retry_finished_jobs",
             ("DELETE FROM outbox.job_history AS old\n    USING given_up", "UPDATE outbox.job_history AS old\n    SET state = old.state\n    FROM given_up")), [Actors.Retry]),
+        (new("a step of whoever had the job once", "save_step", ("CALL outbox.save_step($1, $2, $3, $4::jsonb)", "UPDATE outbox.jobs SET steps = $4::jsonb WHERE id = $1 AND $2::uuid IS NOT NULL AND $3::text IS NOT NULL")),
+            [Actors.Rescue, Actors.KeepStepA, Actors.ClaimB]),
         (new("a tick of whatever version", "enqueue_ticks", ("AND schedules.last_at IS NOT DISTINCT FROM seen.seen_at", ""), ("ON CONFLICT (schedule, tick_at) DO NOTHING", "")),
             [Actors.TickA, Actors.TickB]),
         (new("a tick that enqueues whether or not it is new", "enqueue_ticks", ("AND schedules.last_at IS NOT DISTINCT FROM seen.seen_at", ""), ("JOIN asked ON asked.id = new_ticks.job_id", "RIGHT JOIN asked ON asked.id = new_ticks.job_id"),

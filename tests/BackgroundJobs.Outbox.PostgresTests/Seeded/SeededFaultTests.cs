@@ -34,12 +34,12 @@ public sealed class SeededFaultTests(ITestOutputHelper output)
     public async Task Whatever_fails_each_job_ends_as_it_must_and_has_its_effect_once(int seed)
     {
         await using var database = await ScratchDatabase.MigratedAsync();
-        await database.ExecuteAsync("CREATE TABLE effects (id uuid NOT NULL); CREATE TABLE steps (id uuid NOT NULL, step integer NOT NULL)");
+        await database.ExecuteAsync("CREATE TABLE effects (id uuid NOT NULL); CREATE TABLE steps (id uuid NOT NULL, step integer NOT NULL); CREATE TABLE kept (id uuid NOT NULL, step integer NOT NULL)");
         List<SeededFaults> faults = [.. Enumerable.Range(0, 3).Select(n => new SeededFaults((seed * 3) + n, Lease))];
         List<NewJob> jobs = [];
         for (var n = 0; n < Each; n++)
         {
-            foreach (var what in new[] { "plain", "effect", "flaky", "doomed", "snooze", "steps" })
+            foreach (var what in new[] { "plain", "effect", "flaky", "doomed", "snooze", "steps", "kept" })
                 jobs.Add(NewJob.Create(new OtherJob(what), new() { Headers = new Dictionary<string, string> { ["what"] = what }, MaxAttempts = what == "doomed" ? 3 : 1000 }));
         }
 
@@ -56,18 +56,20 @@ public sealed class SeededFaultTests(ITestOutputHelper output)
             doomed dead 25 3
             effect completed 25
             flaky completed 25 2
+            kept completed 25
             plain completed 25 0
             snooze completed 25 0
             steps completed 25 0
             """.ReplaceLineEndings("\n"),
             string.Join('\n', await database.TextsAsync("""
-                SELECT concat_ws(' ', headers->>'what', state, count(*), CASE WHEN headers->>'what' <> 'effect' THEN string_agg(DISTINCT failures::text, ',') END)
+                SELECT concat_ws(' ', headers->>'what', state, count(*), CASE WHEN headers->>'what' NOT IN ('effect', 'kept') THEN string_agg(DISTINCT failures::text, ',') END)
                 FROM outbox.job_history
                 GROUP BY headers->>'what', state
                 ORDER BY 1
                 """)));
         Assert.Equal($"{jobs.Count}", await database.ScalarAsync<string>("SELECT count(DISTINCT id)::text FROM outbox.job_history"));
         Assert.Equal("25|25", await database.ScalarAsync<string>("SELECT concat_ws('|', count(*), count(DISTINCT id)) FROM effects"));
+        Assert.Equal("75|25|3", await database.ScalarAsync<string>("SELECT concat_ws('|', count(*), count(DISTINCT id), count(DISTINCT step)) FROM kept"));
         Assert.Equal("25|3", await database.ScalarAsync<string>("SELECT concat_ws('|', count(DISTINCT id), count(DISTINCT step)) FROM steps"));
 
         Task<WorkerHost> StartAsync(SeededFaults mine) => WorkerHost.StartAsync(
@@ -107,6 +109,20 @@ public sealed class SeededFaultTests(ITestOutputHelper output)
                     throw new InvalidOperationException("always");
                 case "snooze" when context.Attempt == 1:
                     context.Snooze(TimeSpan.FromMilliseconds(100));
+                    break;
+                case "kept":
+                    for (var step = 1; step <= 3; step++)
+                    {
+                        if (context.TryGetStep($"step-{step}", out int _))
+                            continue;
+                        await using var connection = await database.DataSource.OpenConnectionAsync(token);
+                        await using var transaction = await connection.BeginTransactionAsync(token);
+                        await using (var effect = new NpgsqlCommand("INSERT INTO kept VALUES ($1, $2)", connection, transaction) { Parameters = { new() { Value = context.JobId }, new() { Value = step } } })
+                            await effect.ExecuteNonQueryAsync(token);
+                        await context.SaveStepAsync(transaction, $"step-{step}", step, token);
+                        await transaction.CommitAsync(CancellationToken.None);
+                    }
+
                     break;
                 case "steps":
                     for (var step = context.Cursor<int>() + 1; step <= 3; step++)

@@ -10,7 +10,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Sql;
 public sealed partial class SqlFileTests(SqlFileTests.Migrated migrated) : IClassFixture<SqlFileTests.Migrated>
 {
     // PREPARE takes queries only. MigratorTests run the first, the worker's tests listen and notify, bulk enqueues copy, and handlers complete.
-    private static readonly string[] NoQueries = ["sql/apply_migration.sql", "sql/listen.sql", "sql/notify.sql", "sql/notify_jobs.sql", "sql/copy_jobs.sql", "sql/complete_job.sql"];
+    private static readonly string[] NoQueries = ["sql/apply_migration.sql", "sql/listen.sql", "sql/notify.sql", "sql/notify_jobs.sql", "sql/copy_jobs.sql", "sql/complete_job.sql", "sql/save_step.sql"];
 
     private static readonly Assembly[] Assemblies = [typeof(JobQueue).Assembly, Assembly.Load("BackgroundJobs.Outbox.EntityFrameworkCore")];
 

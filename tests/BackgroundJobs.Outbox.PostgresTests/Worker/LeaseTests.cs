@@ -18,7 +18,7 @@ public sealed class LeaseTests
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         Assert.Equal([old.Id], await queue.FinishAsync(connection, [new FinishedJob(old, JobState.Completed, HistoryPolicy.Keep, null)], prepare: false));
         Assert.Empty(await queue.RescheduleAsync(connection, [new RescheduledJob(old, null, true, JobError.Of("x", "y"), "1")]));
-        await queue.SaveCursorsAsync(connection, [(old, "1")]);
+        await queue.SaveCursorsAsync(connection, [(old, "1", null)]);
 
         Assert.Equal(2, now.Attempt);
         Assert.Equal($"{now.LeaseToken}|0|t", await database.ScalarAsync<string>("SELECT concat_ws('|', lease_token, failures, saved_cursor IS NULL) FROM outbox.jobs"));
@@ -236,6 +236,7 @@ public sealed class LeaseTests
             (Microsoft.Extensions.DependencyInjection.IServiceScopeFactory)provider.GetService(typeof(Microsoft.Extensions.DependencyInjection.IServiceScopeFactory))!,
             lease,
             outcomes,
+            queue.SaveStepAsync,
             TimeProvider.System,
             logger,
             CancellationToken.None);

@@ -1,6 +1,6 @@
 -- Takes up to @limit jobs that gave up from the history back to their queue, in the order of their ids, from @after on.
 -- Invariants: a job is in one of the two tables, in the same transaction; its attempt number never goes down, because it is a fencing number
--- for other systems; what happened to it stays in its errors, and it goes on from its cursor.
+-- for other systems; what happened to it stays in its errors, and it goes on from its cursor and behind its steps.
 WITH given_up AS MATERIALIZED (
     SELECT id, finished_at
     FROM outbox.job_history AS old
@@ -41,9 +41,10 @@ removed AS (
         old.headers,
         old.traceparent,
         old.saved_cursor,
+        old.steps,
         old.errors
 )
-INSERT INTO outbox.jobs (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, errors)
+INSERT INTO outbox.jobs (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
 SELECT
     id,
     now(),
@@ -57,6 +58,7 @@ SELECT
     headers,
     traceparent,
     saved_cursor,
+    steps,
     errors
 FROM removed
 RETURNING id, queue, run_at

@@ -108,4 +108,5 @@ RETURNING
     job.attempt,
     job.claimed_at,
     job.saved_cursor::text,
-    job.errors::text
+    job.errors::text,
+    job.steps::text

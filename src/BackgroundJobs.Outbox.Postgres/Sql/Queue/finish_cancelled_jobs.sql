@@ -18,11 +18,12 @@ WITH removed AS (
         job.headers,
         job.traceparent,
         job.saved_cursor,
+        job.steps,
         job.errors
 )
 INSERT INTO outbox.job_history (
     id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
-    state, queue, kind, args, headers, traceparent, saved_cursor, errors)
+    state, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
 SELECT
     id,
     clock_timestamp(),
@@ -40,6 +41,7 @@ SELECT
     headers,
     traceparent,
     saved_cursor,
+    steps,
     CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END || jsonb_build_object(
         'attempt', attempt,
         'type', 'cancelled',

@@ -30,12 +30,13 @@ removed AS (
         headers,
         traceparent,
         saved_cursor,
+        steps,
         errors
 ),
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
     SELECT
         removed.id,
         clock_timestamp(),
@@ -55,6 +56,7 @@ remembered AS (
         removed.headers,
         removed.traceparent,
         CASE WHEN ended.state = 'completed' THEN NULL ELSE coalesce(ended.saved_cursor::jsonb, removed.saved_cursor) END,
+        CASE WHEN ended.state = 'completed' THEN NULL ELSE removed.steps END,
         CASE
             WHEN ended.error IS NULL THEN removed.errors
             ELSE CASE WHEN jsonb_array_length(removed.errors) >= 5 THEN removed.errors - 0 ELSE coalesce(removed.errors, '[]') END

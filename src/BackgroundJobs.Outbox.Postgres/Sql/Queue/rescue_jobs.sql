@@ -38,13 +38,14 @@ set_aside AS (
         job.headers,
         job.traceparent,
         job.saved_cursor,
+        job.steps,
         coalesce(job.errors, '[]') AS errors,
         CASE WHEN charged.cancel_requested_at IS NULL THEN 'dead' ELSE 'cancelled' END AS state
 ),
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
     SELECT
         id,
         clock_timestamp(),
@@ -64,6 +65,7 @@ remembered AS (
         headers,
         traceparent,
         saved_cursor,
+        steps,
         CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE errors END || jsonb_build_object(
             'attempt', attempt,
             'type', CASE state WHEN 'dead' THEN 'crashed' ELSE 'cancelled' END,
