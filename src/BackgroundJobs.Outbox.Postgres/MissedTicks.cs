@@ -9,6 +9,6 @@ public enum MissedTicks
     /// <summary>No job, unless the newest of them is at most a minute old.</summary>
     Skip,
 
-    /// <summary>A job for each of them, up to <see cref="JobSchedule.MissedLimit"/>; of more than that, the newest.</summary>
+    /// <summary>A job for each of them, up to <see cref="JobSchedule.MissedLimit"/>; of more than that, the newest. One where they may not overlap.</summary>
     All,
 }
