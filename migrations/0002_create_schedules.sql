@@ -30,7 +30,12 @@ CREATE TABLE outbox.schedules (
     CONSTRAINT schedules_cron_is_at_most_200_characters CHECK (length(cron) <= 200),
     CONSTRAINT schedules_time_zone_is_at_most_100_characters CHECK (length(time_zone) <= 100),
     CONSTRAINT schedules_missed_is_skip_once_or_all CHECK (missed IN ('skip', 'once', 'all')),
-    CONSTRAINT schedules_missed_limit_is_1_to_1000 CHECK (missed_limit BETWEEN 1 AND 1000)
+    CONSTRAINT schedules_missed_limit_is_1_to_1000 CHECK (missed_limit BETWEEN 1 AND 1000),
+    -- Heartbeats read them: one that no process can read would end them all. Not the first moment of .NET itself, which comes back as -infinity.
+    CONSTRAINT schedules_moments_are_of_the_years_1_to_9999 CHECK (
+        changed_at > '0001-01-01 00:00:00+00' AND changed_at < '10000-01-01 00:00:00+00'
+        AND last_at > '0001-01-01 00:00:00+00' AND last_at < '10000-01-01 00:00:00+00'
+        AND (next_at = 'infinity' OR (next_at > '0001-01-01 00:00:00+00' AND next_at < '10000-01-01 00:00:00+00')))
 ) WITH (fillfactor = 50, autovacuum_vacuum_threshold = 50, autovacuum_vacuum_scale_factor = 0.05);
 
 -- For beat_worker.sql (the next tick) and due_schedules.sql.

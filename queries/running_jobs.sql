@@ -68,7 +68,7 @@ SELECT
     workers.host,
     workers.process_id,
     workers.heartbeat_at + workers.lease - clock_timestamp() AS lease_left,
-    (running.progress ->> 'value')::double precision AS progress,
+    CASE WHEN jsonb_typeof(running.progress -> 'value') = 'number' THEN (running.progress ->> 'value')::double precision END AS progress,
     running.progress ->> 'text' AS progress_text,
     running.cancel_requested_at
 FROM running

@@ -40,12 +40,17 @@ job AS MATERIALIZED (
     WHERE id = (SELECT id FROM chosen)
     LIMIT 1
 ),
-workers AS MATERIALIZED (
-    SELECT id, name, queues, kinds, heartbeat_at
+alive AS MATERIALIZED (
+    SELECT id, queues, kinds, stopping
     FROM outbox.workers
     WHERE dead_at IS NULL
-      AND NOT stopping
       AND heartbeat_at BETWEEN clock_timestamp() - lease AND clock_timestamp()
+),
+-- One that stops ends what it holds, and takes nothing more.
+takers AS MATERIALIZED (
+    SELECT queues, kinds
+    FROM alive
+    WHERE NOT stopping
 ),
 facts AS (
     SELECT
@@ -53,15 +58,15 @@ facts AS (
         date_trunc('second', job.run_at) AS due_at,
         job.errors -> -1 ->> 'type' AS error,
         holder.name AS holder,
-        holder.id IS NOT NULL AND NOT EXISTS (SELECT FROM workers WHERE workers.id = holder.id) AS holder_is_dead,
+        holder.id IS NOT NULL AND NOT EXISTS (SELECT FROM alive WHERE alive.id = holder.id) AS holder_is_dead,
         holder.heartbeat_at,
         queues.paused_at,
         queues.paused_by,
         queues.pause_reason,
-        (SELECT count(*) FROM workers) AS workers,
-        (SELECT count(*) FROM workers WHERE workers.queues ? job.queue) AS with_queue,
-        (SELECT count(*) FROM workers WHERE job.kind = ANY (workers.kinds)) AS with_kind,
-        (SELECT count(*) FROM workers WHERE workers.queues ? job.queue AND job.kind = ANY (workers.kinds)) AS fit
+        (SELECT count(*) FROM takers) AS workers,
+        (SELECT count(*) FROM takers WHERE takers.queues ? job.queue) AS with_queue,
+        (SELECT count(*) FROM takers WHERE job.kind = ANY (takers.kinds)) AS with_kind,
+        (SELECT count(*) FROM takers WHERE takers.queues ? job.queue AND job.kind = ANY (takers.kinds)) AS fit
     FROM job
     LEFT JOIN outbox.workers AS holder ON holder.id = job.worker_id
     LEFT JOIN outbox.queues AS queues ON queues.name = job.queue AND queues.paused_at IS NOT NULL
@@ -86,7 +91,7 @@ SELECT
         WHEN state = 'retrying' THEN
             format('It has failed %s times of %s (%s), and is tried again at %s.', failures, max_attempts, coalesce(error, 'unknown'), due_at)
         WHEN state = 'scheduled' THEN format('It is scheduled for %s.', due_at)
-        WHEN workers = 0 THEN 'No worker is alive.'
+        WHEN workers = 0 THEN 'No worker is alive that would take it.'
         WHEN with_kind = 0 THEN format('No live worker knows its kind %s.', kind)
         WHEN with_queue = 0 THEN format('No live worker takes jobs of its queue %s.', queue)
         WHEN fit = 0 THEN format('No live worker that knows its kind %s takes jobs of its queue %s.', kind, queue)

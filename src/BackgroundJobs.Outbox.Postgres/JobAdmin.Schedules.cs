@@ -68,7 +68,7 @@ public sealed partial class JobAdmin
 
             // Unless it ticked, or was changed, between the two statements: then once more.
             var now = await AskAsync(() => queue.FindScheduleAsync(name, cancellationToken)).ConfigureAwait(false);
-            if ((now?.Version, now?.LastAt) == (found.Version, found.LastAt))
+            if ((now?.Version, now?.ChangedAt, now?.LastAt) == (found.Version, found.ChangedAt, found.LastAt))
                 return null;
         }
 

@@ -123,6 +123,7 @@ public sealed partial class JobQueue
             connection,
             ("names", Value(Column(moves, move => move.Schedule.Name))),
             ("versions", Value(Column(moves, move => move.Schedule.Version))),
+            ("changed_at", Value(Column(moves, move => move.Schedule.ChangedAt))),
             ("seen_at", Value(Column(moves, move => move.Schedule.LastAt))),
             ("moved_to", Value(Column(moves, move => move.MovedTo))),
             ("next_at", Value(Column(moves, move => move.Next))),

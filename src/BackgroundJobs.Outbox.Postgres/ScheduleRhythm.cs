@@ -54,7 +54,7 @@ internal sealed class ScheduleRhythm
         if (cron is null)
         {
             var passed = (upTo - after).Ticks / every.Ticks;
-            return [.. Enumerable.Range(0, (int)Math.Min(count, passed)).Reverse().Select(back => after + (every * (passed - back)))];
+            return [.. Enumerable.Range(0, (int)Math.Min(count, passed)).Reverse().Select(back => after + TimeSpan.FromTicks(every.Ticks * (passed - back)))];
         }
 
         // Backwards in windows that grow: a year of seconds is not walked to find the last hundred.

@@ -82,9 +82,12 @@ internal sealed class ScheduleLoop(JobQueue queue, NpgsqlDataSource connections,
             {
                 moves.Add(queue.MoveOf(schedule));
             }
-            catch (Exception e) when (e is OutboxException or JsonException)
+#pragma warning disable CA1031 // Whatever it is: one schedule that cannot be read here must not hold up the others.
+            catch (Exception e)
+#pragma warning restore CA1031
             {
-                await LeaveAsync(schedule, e.Message, stopping).ConfigureAwait(false);
+                var why = e is OutboxException or JsonException ? e.Message : $"Schedule '{schedule.Name}' cannot be read here: {e.GetType().Name}.";
+                await LeaveAsync(schedule, why, why, stopping).ConfigureAwait(false);
             }
         }
 
@@ -92,7 +95,7 @@ internal sealed class ScheduleLoop(JobQueue queue, NpgsqlDataSource connections,
         {
             await EnqueueAsync(moves, stopping).ConfigureAwait(false);
         }
-        catch (PostgresException e) when (!e.IsTransient)
+        catch (PostgresException e) when (IsOfTheJob(e))
         {
             // One that PostgreSQL refuses (a trigger of the application's, say) must not hold up the others.
             foreach (var move in moves)
@@ -108,9 +111,11 @@ internal sealed class ScheduleLoop(JobQueue queue, NpgsqlDataSource connections,
         {
             await EnqueueAsync([move], stopping).ConfigureAwait(false);
         }
-        catch (PostgresException e) when (!e.IsTransient)
+        catch (PostgresException e) when (IsOfTheJob(e))
         {
-            await LeaveAsync(move.Schedule, $"Schedule '{move.Schedule.Name}': PostgreSQL refuses its job ({e.SqlState} {e.MessageText}).", stopping).ConfigureAwait(false);
+            // What it says may come from the arguments: it stands with the schedule, as what a job fails with stands with the job, and in no log.
+            var refused = $"Schedule '{move.Schedule.Name}': PostgreSQL refuses its job ({e.SqlState}";
+            await LeaveAsync(move.Schedule, $"{refused} {e.MessageText}).", $"{refused}).", stopping).ConfigureAwait(false);
         }
     }
 
@@ -122,10 +127,13 @@ internal sealed class ScheduleLoop(JobQueue queue, NpgsqlDataSource connections,
         logger.TicksEnqueued(jobs, moves.Count);
     }
 
-    private async Task LeaveAsync(DueSchedule schedule, string problem, CancellationToken stopping)
+    // Not of the server: one that only reads, or is busy, refuses everybody.
+    private static bool IsOfTheJob(PostgresException e) => !e.IsTransient && e.SqlState != PostgresErrorCodes.ReadOnlySqlTransaction;
+
+    private async Task LeaveAsync(DueSchedule schedule, string problem, string logged, CancellationToken stopping)
     {
         unreadable[schedule.Name] = After(UnreadableFor);
-        logger.ScheduleUnreadable(problem);
+        logger.ScheduleUnreadable(logged);
         await queue.NoteScheduleProblemAsync(schedule, problem, stopping).ConfigureAwait(false);
     }
 

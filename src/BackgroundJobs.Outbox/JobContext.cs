@@ -145,8 +145,8 @@ public sealed class JobContext
     }
 
     /// <summary>
-    /// Does a step of the job once: when it is done its result is kept, and a later attempt gets the result and goes on behind it. A crash between
-    /// the step's effect and its record makes it run again: give the other side <see cref="JobId"/> and the step's name as idempotency key, or,
+    /// Does a step of the job once: when it is done its result is kept, and a later attempt gets the result and goes on behind it. If the
+    /// process dies, or the database is away, between the step's effect and its record, it runs again: give the other side <see cref="JobId"/> and the step's name as idempotency key, or,
     /// for an effect in the outbox's database, keep it in the handler's own transaction (<c>SaveStepAsync</c> on Npgsql).
     /// </summary>
     /// <typeparam name="T">The result; serialises to JSON.</typeparam>
@@ -187,7 +187,10 @@ public sealed class JobContext
         }
     }
 
-    /// <summary>The result of a step that was done, by this attempt or an earlier one.</summary>
+    /// <summary>
+    /// The result of a step that was done, by this attempt or an earlier one; of one that this attempt has kept in a transaction of its own, from the
+    /// next attempt on: whether that was committed, only the handler knows.
+    /// </summary>
     /// <typeparam name="T">The type it was kept as.</typeparam>
     /// <param name="name">The step.</param>
     /// <param name="result">The result.</param>

@@ -12,7 +12,7 @@ public sealed class WhyTests
     private const string Held = "UPDATE outbox.jobs SET attempt = 2, lease_token = gen_random_uuid(), worker_id = 'aaaaaaaa-0000-4000-8000-000000000000', claimed_at = '2026-01-01 12:00:00.5+00'";
 
     [Theory]
-    [InlineData("", "No worker is alive.")]
+    [InlineData("", "No worker is alive that would take it.")]
     [InlineData("UPDATE outbox.jobs SET run_at = '2126-01-01 12:03:00.7+01'", "It is scheduled for 2126-01-01 11:03:00+00.")]
     [InlineData("""UPDATE outbox.jobs SET run_at = '2126-01-01 12:03+00', failures = 3, errors = '[{"type": "A"}, {"type": "System.TimeoutException"}]'""", "It has failed 3 times of 20 (System.TimeoutException), and is tried again at 2126-01-01 12:03:00+00.")]
     [InlineData("INSERT INTO outbox.queues VALUES ('default', '2026-01-01 12:00+00', 'ann', 'a fire')", "Its queue default is paused since 2026-01-01 12:00:00+00 by ann: a fire.")]
@@ -23,6 +23,8 @@ public sealed class WhyTests
     [InlineData("@" + Fit + "|" + Held, "It is claimed by w1 since 2026-01-01 12:00:00+00, attempt 2.")]
     [InlineData("@" + Fit + "|" + Held + ", cancel_requested_at = '2026-01-01 12:01+00'", "It is claimed by w1 since 2026-01-01 12:00:00+00, attempt 2, and was asked to stop at 2026-01-01 12:01:00+00.")]
     [InlineData("@" + Fit + "|" + Held + "; UPDATE outbox.workers SET heartbeat_at = '2026-01-01 12:05+00'", "Its worker w1 was last heard at 2026-01-01 12:05:00+00: the job is given back as soon as another worker notices.")]
+    [InlineData("@" + Fit + "|" + Held + "; UPDATE outbox.workers SET stopping = true", "It is claimed by w1 since 2026-01-01 12:00:00+00, attempt 2.")]
+    [InlineData("@" + Fit + "|UPDATE outbox.workers SET stopping = true", "No worker is alive that would take it.")]
     [InlineData("UPDATE outbox.jobs SET cancel_requested_at = '2026-01-01 12:00+00'", "It was cancelled at 2026-01-01 12:00:00+00, and ends as soon as a worker notices.")]
     [InlineData("INSERT INTO outbox.job_history (id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, errors) SELECT id, '2026-01-01 12:00+00', now(), now(), 4, 2, 20, 3, 1, 'dead', queue, kind, '[{\"type\": \"A\"}]' FROM outbox.jobs; DELETE FROM outbox.jobs", "It will not run: dead at 2026-01-01 12:00:00+00, after 4 attempts, 3 failures and 1 crashes (A). JobAdmin can retry it.")]
     [InlineData("INSERT INTO outbox.job_history (id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind) SELECT id, '2026-01-01 12:00+00', now(), now(), 1, 2, 20, 0, 0, 'completed', queue, kind FROM outbox.jobs; DELETE FROM outbox.jobs", "It has run: completed at 2026-01-01 12:00:00+00, as attempt 1.")]

@@ -273,6 +273,7 @@ internal static class Actors
         "enqueue_ticks",
         ("names", new[] { "s" }),
         ("versions", new[] { version }),
+        ("changed_at", new[] { ChangedAt }),
         ("seen_at", new[] { seen }),
         ("moved_to", new[] { keep ? seen : TickAt }),
         ("next_at", new DateTime?[] { null }),

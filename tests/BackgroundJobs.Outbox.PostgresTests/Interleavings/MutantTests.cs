@@ -28,7 +28,7 @@ public sealed class MutantTests(InterleavingTests.Stage stage, ITestOutputHelper
         (new("a tick that enqueues whether or not it is new", "enqueue_ticks", ("AND schedules.last_at IS NOT DISTINCT FROM seen.seen_at", ""), ("JOIN asked ON asked.id = new_ticks.job_id", "RIGHT JOIN asked ON asked.id = new_ticks.job_id"),
             ("JOIN due ON due.name = new_ticks.schedule", "JOIN due ON due.name = asked.schedule"), ("        new_ticks.job_id,\n        due.kind", "        asked.id,\n        due.kind"), ("new_ticks.tick_at AT", "asked.tick_at AT")),
             [Actors.TickA, Actors.TickB]),
-        (new("a change of a schedule that a tick writes over", "enqueue_ticks", ("SET last_at = due.moved_to,", "SET every = interval '1 hour',\n        last_at = due.moved_to,"), ("WHERE schedules.version = seen.version\n      AND", "WHERE")),
+        (new("a change of a schedule that a tick writes over", "enqueue_ticks", ("SET last_at = due.moved_to,", "SET every = interval '1 hour',\n        last_at = due.moved_to,"), ("WHERE schedules.version = seen.version\n      AND schedules.changed_at = seen.changed_at\n      AND", "WHERE")),
             [Actors.ChangeSchedule, Actors.TickA]),
     ];
 

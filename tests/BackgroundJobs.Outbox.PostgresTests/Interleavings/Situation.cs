@@ -22,11 +22,12 @@ internal sealed class Situation(NpgsqlConnection connection)
     public static readonly Guid Ran = new("00000000-0000-7000-8000-000000000008");
     public static readonly DateTime TickAt = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc);
     public static readonly DateTime RunAt = TickAt.AddMinutes(1);
+    public static readonly DateTime ChangedAt = TickAt.AddHours(-1);
 
     private const string Reset = """
         DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM effects;
         DELETE FROM outbox.schedules; DELETE FROM outbox.schedule_ticks;
-        INSERT INTO outbox.schedules (name, kind, every, changed_at) VALUES ('s', 'a', interval '1 hour', '2026-01-01');
+        INSERT INTO outbox.schedules (name, kind, every, changed_at) VALUES ('s', 'a', interval '1 hour', '2025-12-31 23:00+00');
         INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
         VALUES ('aaaaaaaa-0000-4000-8000-000000000000', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
                ('bbbbbbbb-0000-4000-8000-000000000000', 'b', 'h', 1, '1', interval '1 day', '{}', '{a}', now());

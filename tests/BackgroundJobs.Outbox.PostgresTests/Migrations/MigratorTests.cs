@@ -108,6 +108,22 @@ public sealed class MigratorTests
         Assert.Contains("outbox migrate", error.Message, StringComparison.Ordinal);
     }
 
+    [Fact]
+    public async Task Jobs_of_the_first_schema_run_on_the_last_one()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        await new Migrator(database.Admin, "outbox", [Migration.Embedded("outbox")[0]]).MigrateAsync();
+        await database.ExecuteAsync("""
+            SELECT outbox.enqueue('number', '{"number": 1}');
+            INSERT INTO outbox.job_history (id, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, args)
+            VALUES ('00000000-0000-7000-8000-000000000001', now(), now(), 3, 2, 20, 1, 0, 'dead', 'default', 'number', '{"number": 2}')
+            """);
+        Assert.Equal(Ours[1..], await Migrator.MigrateAsync(database.ConnectionString));
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, context, token) => context.StepAsync("a", _ => Task.FromResult(1), token)));
+        Assert.True(await new JobAdmin(database.Admin).RetryAsync(new Guid("00000000-0000-7000-8000-000000000001"), TestContext.Current.CancellationToken));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'") == 2, "both run");
+    }
+
     [Fault("P29", "a newer schema than the library's", "fine until it is marked as breaking; then the worker says so")]
     [Fact]
     public async Task A_newer_schema_is_fine_until_a_migration_says_that_it_breaks_older_workers()

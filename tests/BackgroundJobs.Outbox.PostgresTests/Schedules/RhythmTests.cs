@@ -78,6 +78,10 @@ public sealed class RhythmTests
         Assert.Empty(rhythm.Latest(start, start.AddMinutes(6.99), 100));
         Assert.Empty(rhythm.Latest(start, start.AddHours(-1), 100));
         Assert.Null(rhythm.Next(DateTime.MaxValue));
+
+        // Two thousand years of seconds, to the microsecond.
+        var longAgo = new DateTime(1, 1, 1, 0, 0, 0, DateTimeKind.Utc).AddMicroseconds(1);
+        Assert.Equal([start.AddSeconds(-1).AddMicroseconds(1)], ScheduleRhythm.Of("s", null, TimeSpan.FromSeconds(1), "UTC").Latest(longAgo, start, 1));
     }
 
     // A year of seconds is 31 million: they are not walked.

@@ -15,7 +15,7 @@ public sealed class ScheduleFaultTests(ITestOutputHelper output)
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
-    [Fault("S01", "ten workers find the same tick at once, again and again", "one of them enqueues it")]
+    [Fault("S01", "ten sessions find the same tick at once, again and again", "one of them enqueues it")]
     [Fact]
     public async Task However_many_look_at_once_a_tick_enqueues_one_job()
     {
@@ -71,7 +71,7 @@ public sealed class ScheduleFaultTests(ITestOutputHelper output)
     }
 
     [Fault("S02", "workers are killed one after the other, whichever did it last", "there is no leader: the next heartbeat of any other one sees the tick")]
-    [Fault("S13", "of two workers one knows none of the kinds that are due", "it enqueues them all the same; who knows them runs them")]
+    [Fault("S13", "no worker knows the kinds that are due", "they are enqueued all the same: a tick needs no handler")]
     [Fact]
     public async Task Workers_that_come_and_go_enqueue_every_tick_once()
     {
@@ -153,6 +153,10 @@ public sealed class ScheduleFaultTests(ITestOutputHelper output)
         Assert.StartsWith("The arguments are encrypted with key 'lost'", problems["d-key"], StringComparison.Ordinal);
         Assert.Null(problems["e-good"]);
         Assert.Contains("Schedule 'b-cron' cannot be used", worker.Log.Text, StringComparison.Ordinal);
+
+        // What PostgreSQL says may come from the arguments.
+        Assert.Contains("Schedule 'c-refused': PostgreSQL refuses its job (P0001).", worker.Log.Text, StringComparison.Ordinal);
+        Assert.DoesNotContain("not today", worker.Log.Text, StringComparison.Ordinal);
         Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.schedule_ticks WHERE schedule <> 'e-good'"));
 
         // Mended, it ticks as soon as the minute is over; a new worker need not wait for that.
@@ -181,6 +185,30 @@ public sealed class ScheduleFaultTests(ITestOutputHelper output)
         await Eventually.TrueAsync(async () => await TicksAsync("locked") >= 2, "and then the other one");
 
         Task<long> TicksAsync(string name) => database.ScalarAsync<long>($"SELECT count(*) FROM outbox.schedule_ticks WHERE schedule = '{name}'");
+    }
+
+    // Its version begins at 1 again.
+    [Fact]
+    public async Task A_tick_of_a_schedule_that_was_deleted_and_made_anew_enqueues_nothing()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await ScheduleTests.DueAsync(database);
+        JobQueue queue = new(database.DataSource);
+        var old = (await queue.DueSchedulesAsync([], Cancellation)).Due.ConvertAll(queue.MoveOf);
+        Assert.True(await new JobAdmin(database.Operator).DeleteScheduleAsync("nightly", Cancellation));
+        await database.ExecuteAsync("INSERT INTO outbox.schedules (name, kind, args, every) VALUES ('nightly', 'number', '{\"number\": 2}', interval '1 hour')");
+        Assert.Equal(0, await queue.EnqueueTicksAsync(old, Cancellation));
+        Assert.Equal("0|0|0|0", await database.ScalarAsync<string>(OncePerTick));
+    }
+
+    [Fact]
+    public async Task Ticks_are_forgotten_when_finished_jobs_are()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("INSERT INTO outbox.schedule_ticks (schedule, tick_at, made_at) VALUES ('s', now() - interval '15 days', now() - interval '15 days'), ('s', now() - interval '13 days', now() - interval '13 days')");
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.schedule_ticks") == 1, "the old one is forgotten");
+        Assert.True(await database.ScalarAsync<bool>("SELECT tick_at > now() - interval '14 days' FROM outbox.schedule_ticks"));
     }
 
     [Fact]

@@ -233,6 +233,43 @@ public sealed class StepTests
             async () => (await inspector.RunningAsync(Cancellation)).Any(each => each.Progress == value && each.ProgressText == text), $"it says {value}");
     }
 
+    [Fact]
+    public async Task What_is_kept_in_the_handlers_transactions_counts_too()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>(async (_, context, token) =>
+        {
+            await using var connection = await database.DataSource.OpenConnectionAsync(token);
+            await using var transaction = await connection.BeginTransactionAsync(token);
+            await context.SaveStepAsync(transaction, "half", new string('x', 40_000), token);
+            await context.SaveStepAsync(transaction, "half", new string('y', 40_000), token);
+            await Assert.ThrowsAsync<InvalidJobException>(() => context.SaveStepAsync(transaction, "other-half", new string('x', 40_000), token));
+            await transaction.CommitAsync(token);
+        }));
+        await EndedAsync(database, await worker.EnqueueAsync(new NumberJob(7)), "completed");
+    }
+
+    [Theory]
+    [InlineData("[1]")]
+    [InlineData("{\"charge\": 5}")]
+    [InlineData("{\"charge\": {\"result\": {\"a\": 1}}}")]
+    public async Task Steps_that_another_program_wrote_fail_their_job_and_nothing_else(string steps)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync($"INSERT INTO outbox.jobs (id, kind, args, max_attempts, steps, progress) VALUES (gen_random_uuid(), 'number', '{{\"number\": 1}}', 1, '{steps}', '{{\"value\": \"x\"}}')");
+        using var gate = new SemaphoreSlim(0);
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>(async (_, context, token) =>
+        {
+            await gate.WaitAsync(token);
+            Assert.Equal(1, await context.StepAsync("charge", _ => Task.FromResult(1), token));
+        }));
+        var id = await worker.EnqueueAsync(new NumberJob(7));
+        await Eventually.TrueAsync(async () => (await new JobInspector(database.Inspector).RunningAsync(Cancellation)).Count == 2, "both run, and can be looked at");
+        gate.Release(2);
+        await EndedAsync(database, id, "completed");
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'dead' AND errors IS NOT NULL") == 1, "the other one is dead with a reason");
+    }
+
     private static Task EndedAsync(ScratchDatabase database, Guid id, string state) => Eventually.TrueAsync(
         async () => await database.ScalarAsync<string?>($"SELECT state FROM outbox.job_history WHERE id = '{id}'") == state, $"it is {state}");
 

@@ -1,5 +1,6 @@
 -- Enqueues the jobs of due ticks and moves their schedules on, all of it or nothing; a row per queue for the wake-up.
--- Invariants: a schedule moves from what its reader saw (version and last_at) or not at all; a tick is in schedule_ticks once.
+-- Invariants: a schedule moves from what its reader saw (version, last change and last tick; one that was deleted and made anew has another change)
+-- or not at all; a tick is in schedule_ticks once.
 -- A schedule that somebody else moves at this moment is passed over. keep: it was run now, between its ticks, and those stay what they are.
 WITH due AS MATERIALIZED (
     SELECT
@@ -12,10 +13,11 @@ WITH due AS MATERIALIZED (
         schedules.overlap OR NOT EXISTS (SELECT FROM outbox.jobs WHERE id = schedules.last_job_id) AS may_run,
         seen.moved_to,
         seen.next_at
-    FROM unnest(@names::text[], @versions::integer[], @seen_at::timestamptz[], @moved_to::timestamptz[], @next_at::timestamptz[])
-        AS seen (name, version, seen_at, moved_to, next_at)
+    FROM unnest(@names::text[], @versions::integer[], @changed_at::timestamptz[], @seen_at::timestamptz[], @moved_to::timestamptz[], @next_at::timestamptz[])
+        AS seen (name, version, changed_at, seen_at, moved_to, next_at)
     JOIN outbox.schedules AS schedules ON schedules.name = seen.name
     WHERE schedules.version = seen.version
+      AND schedules.changed_at = seen.changed_at
       AND schedules.last_at IS NOT DISTINCT FROM seen.seen_at
     FOR NO KEY UPDATE OF schedules SKIP LOCKED
 ),
