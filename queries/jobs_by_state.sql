@@ -1,6 +1,6 @@
 -- How many jobs there are, by queue and state.
--- Bounded: looks at the first 10,000 due and the first 10,000 later jobs of each queue and priority, and at the 10,000 that gave up last;
--- at_least says that there are more. Running jobs are among the most due. What completed is counted by throughput_per_minute.sql.
+-- Bounded: looks at the first 10,000 due and the first 10,000 later jobs of each queue and priority, the 10,000 that gave up last, and the first
+-- 10,000 of the newest workflows; at_least says that there are more. Running jobs are among the most due. What completed is counted by throughput_per_minute.sql.
 BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '1s';
@@ -86,6 +86,13 @@ gave_up AS (
     ORDER BY finished_at DESC
     LIMIT 10000
 ),
+blocked AS (
+    SELECT queue, priority
+    FROM outbox.jobs
+    WHERE workflow_id IS NOT NULL
+    ORDER BY workflow_id DESC
+    LIMIT 10000
+),
 by_state AS (
     SELECT counts.queue, each.state, each.jobs, each.at_least
     FROM counts
@@ -100,6 +107,11 @@ by_state AS (
     SELECT queue, state, count(*), (SELECT count(*) = 10000 FROM gave_up)
     FROM gave_up
     GROUP BY queue, state
+    UNION ALL
+    SELECT queue, 'blocked', count(*), (SELECT count(*) = 10000 FROM blocked)
+    FROM blocked
+    WHERE priority < 0
+    GROUP BY queue
 )
 SELECT queue, state, sum(jobs)::bigint AS jobs, bool_or(at_least) AS at_least
 FROM by_state

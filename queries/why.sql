@@ -1,6 +1,6 @@
--- Why a job is not running, in one line: ended, claimed by whom, paused, scheduled, no worker that would take it, or how many are before it.
+-- Why a job is not running, in one line: ended, claimed by whom, waiting for which jobs, paused, scheduled, no worker that would take it, or how many are before it.
 -- Which job: SET outbox_query.job_id = '<id>'; before it, or PGOPTIONS='-c outbox_query.job_id=<id>'; without, the newest one.
--- Bounded: by ids; of the jobs before it up to 1,000 are counted, for each priority.
+-- Bounded: by ids; of the jobs before it up to 1,000 are counted, for each priority, and up to 1,000 of those that it waits for.
 BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '1s';
@@ -35,7 +35,8 @@ job AS MATERIALIZED (
         max_attempts,
         worker_id,
         cancel_requested_at,
-        errors
+        errors,
+        workflow_id
     FROM outbox.all_jobs
     WHERE id = (SELECT id FROM chosen)
     LIMIT 1
@@ -57,6 +58,7 @@ facts AS (
         job.*,
         date_trunc('second', job.run_at) AS due_at,
         job.errors -> -1 ->> 'type' AS error,
+        job.errors -> -1 ->> 'message' AS message,
         holder.name AS holder,
         holder.id IS NOT NULL AND NOT EXISTS (SELECT FROM alive WHERE alive.id = holder.id) AS holder_is_dead,
         holder.heartbeat_at,
@@ -76,6 +78,7 @@ SELECT
     state,
     CASE
         WHEN state = 'completed' THEN format('It has run: completed at %s, as attempt %s.', date_trunc('second', finished_at), attempt)
+        WHEN state = 'cancelled' AND workflow_id IS NOT NULL AND error = 'parent' THEN format('It will not run: cancelled at %s. %s', date_trunc('second', finished_at), message)
         WHEN finished_at IS NOT NULL THEN
             format('It will not run: %s at %s, after %s attempts, %s failures and %s crashes%s. JobAdmin can retry it.',
                 state, date_trunc('second', finished_at), attempt, failures, crashes, coalesce(' (' || error || ')', ''))
@@ -86,6 +89,10 @@ SELECT
                 coalesce(', and was asked to stop at ' || date_trunc('second', cancel_requested_at), ''))
         WHEN cancel_requested_at IS NOT NULL THEN
             format('It was cancelled at %s, and ends as soon as a worker notices.', date_trunc('second', cancel_requested_at))
+        WHEN state = 'blocked' AND parents.jobs > 0 THEN
+            format('It waits for %s jobs: %s%s.', CASE WHEN parents.jobs >= 1000 THEN '1000 or more' ELSE parents.jobs::text END, parents.first,
+                CASE WHEN parents.jobs > 3 THEN ' and others' END)
+        WHEN state = 'blocked' THEN 'The jobs that it waited for have ended, and it is due as soon as a worker notices.'
         WHEN paused_at IS NOT NULL THEN
             format('Its queue %s is paused since %s by %s%s.', queue, date_trunc('second', paused_at), paused_by, coalesce(': ' || left(pause_reason, 200), ''))
         WHEN state = 'retrying' THEN
@@ -121,6 +128,22 @@ CROSS JOIN LATERAL (
         ) AS before_it
     ) AS of_level
 ) AS ahead
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs, string_agg(format('%s (%s, %s)', parent.id, parent.kind, parent.state), ', ' ORDER BY parent.id) FILTER (WHERE nth <= 3) AS first
+    FROM (
+        SELECT parent_id, row_number() OVER (ORDER BY parent_id) AS nth
+        FROM outbox.job_waits
+        WHERE job_id = facts.id
+        LIMIT 1000
+    ) AS wait
+    CROSS JOIN LATERAL (
+        SELECT unfinished.id, unfinished.kind, unfinished.state
+        FROM outbox.all_jobs AS unfinished
+        WHERE unfinished.id = wait.parent_id
+          AND unfinished.finished_at IS NULL
+        LIMIT 1
+    ) AS parent
+) AS parents
 LIMIT 1;
 
 COMMIT;

@@ -10,4 +10,6 @@ internal sealed class JobCompletion
 
     // HistoryPolicy.
     public short History { get; set; }
+
+    public string? Result { get; set; }
 }

@@ -26,6 +26,10 @@ internal sealed class JobRow
 
     public string? TraceParent { get; set; }
 
+    public Guid? WorkflowId { get; set; }
+
+    public string? DependsOn { get; set; }
+
     // Entry compares the whole row with its snapshot each time; nobody but us has it in hand, so there is nothing to find.
     public EntityEntry<JobRow> EntryIn(DbContext db)
     {
@@ -49,11 +53,13 @@ internal sealed class JobRow
         Kind = job.Kind,
         Args = job.Args,
         Queue = job.Queue,
-        Priority = job.Priority,
+        Priority = job.StoredPriority,
         // A change tracker inserts values, not expressions, so a delay counts from this process's clock here.
         RunAt = job.Delay is { } delay ? time.GetUtcNow().UtcDateTime + delay : job.RunAt,
         MaxAttempts = job.MaxAttempts,
         Headers = job.Headers,
         TraceParent = job.TraceParent,
+        WorkflowId = job.WorkflowId,
+        DependsOn = job.DependsOn,
     };
 }

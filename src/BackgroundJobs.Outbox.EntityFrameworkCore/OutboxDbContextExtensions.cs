@@ -54,18 +54,45 @@ public static class OutboxDbContextExtensions
     {
         ArgumentNullException.ThrowIfNull(factory);
         var outbox = Outbox(db);
-        var row = Add(db, NewJob.CreateLate<TJob>(options, outbox), outbox);
-        row.Args = null;
-        var compiled = factory.Compile(preferInterpretation: true);
-        db.GetService<PendingJobs>().Bind(new LateJob(row, db, factory.Body, () => NewJob.ArgsOf(compiled(), row.Id, outbox)));
-        return row.Id;
+        return AddLate(db, NewJob.CreateLate<TJob>(options, outbox), factory, outbox);
     }
+
+    /// <summary>Begins a workflow: jobs that wait for each other, saved together with everything else that the next SaveChanges saves.</summary>
+    /// <param name="db">A context that was set up with <c>UseOutbox()</c>.</param>
+    /// <returns>The workflow; its id is known now. Nothing is written for it until a job of it is saved.</returns>
+    /// <exception cref="OutboxException">The context was not set up.</exception>
+    public static DbWorkflow StartWorkflow(this DbContext db)
+    {
+        var outbox = Outbox(db);
+        return new(db, outbox, new JobWorkflow(outbox));
+    }
+
+    /// <summary>
+    /// Adds jobs to the workflow of a running job, which may be their parent: <c>flow.Existing(context.JobId)</c>. Together with
+    /// <c>context.CompleteWith(db)</c> they exist if and only if the job has completed.
+    /// </summary>
+    /// <param name="db">A context that was set up with <c>UseOutbox()</c>.</param>
+    /// <param name="context">The attempt.</param>
+    /// <returns>The workflow.</returns>
+    /// <exception cref="OutboxException">The context was not set up.</exception>
+    /// <exception cref="InvalidOperationException">The job belongs to no workflow.</exception>
+    public static DbWorkflow ContinueWorkflow(this DbContext db, JobContext context) => new(db, Outbox(db), JobWorkflow.Continue(context));
 
     internal static OutboxOptions Outbox(DbContext db)
     {
         ArgumentNullException.ThrowIfNull(db);
         return db.GetService<IDbContextOptions>().FindExtension<OutboxOptionsExtension>()?.Options ?? throw new OutboxException(
             $"{db.GetType().Name} cannot enqueue jobs: it was not set up for it. Call UseOutbox() next to UseNpgsql(...) in its options.");
+    }
+
+    internal static Guid AddLate<TJob>(DbContext db, NewJob job, Expression<Func<TJob>> factory, OutboxOptions outbox)
+        where TJob : IJob
+    {
+        var row = Add(db, job, outbox);
+        row.Args = null;
+        var compiled = factory.Compile(preferInterpretation: true);
+        db.GetService<PendingJobs>().Bind(new LateJob(row, db, factory.Body, () => NewJob.ArgsOf(compiled(), row.Id, outbox)));
+        return row.Id;
     }
 
     internal static JobRow Add(DbContext db, NewJob job, OutboxOptions outbox)

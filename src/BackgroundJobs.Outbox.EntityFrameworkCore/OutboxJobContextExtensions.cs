@@ -31,7 +31,7 @@ public static class OutboxJobContextExtensions
             : HistoryPolicy.Keep;
         var job = context.Job;
 
-        db.Add(new JobCompletion { Id = job.Id, LeaseToken = job.LeaseToken, History = (short)history });
+        db.Add(new JobCompletion { Id = job.Id, LeaseToken = job.LeaseToken, History = (short)history, Result = context.ResultJson });
         db.GetService<PendingJobs>().Complete(context.Completion);
         context.Completion.Request();
     }

@@ -24,6 +24,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
         complete.AddParameter(nameof(JobCompletion.Id));
         complete.AddParameter(nameof(JobCompletion.LeaseToken));
         complete.AddParameter(nameof(JobCompletion.History));
+        complete.AddParameter(nameof(JobCompletion.Result));
     }
 
     // The rules are expressions: a migration's snapshot could not write them down, so they leave the model before it is final.
@@ -56,7 +57,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
             property.SetColumnName(ColumnName(member.Name));
             property.SetColumnType(member.Name switch
             {
-                nameof(JobRow.Args) or nameof(JobRow.Headers) => "jsonb",
+                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobRow.DependsOn) or nameof(JobCompletion.Result) => "jsonb",
                 _ when member.PropertyType == typeof(string) => "text",
                 _ when member.PropertyType == typeof(DateTime) || member.PropertyType == typeof(DateTime?) => "timestamp with time zone",
                 _ => null,

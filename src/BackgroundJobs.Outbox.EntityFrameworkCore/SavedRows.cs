@@ -15,7 +15,7 @@ internal static class SavedRows
 
             // acceptAllChangesOnSuccess: false leaves it Added, and its run_at where only the entry sees it.
             var runAt = entry.Property<DateTime?>(nameof(JobRow.RunAt)).CurrentValue;
-            if (runAt is { } due && entry.State is EntityState.Added or EntityState.Unchanged
+            if (runAt is { } due && row.Priority > 0 && entry.State is EntityState.Added or EntityState.Unchanged
                 && (!oldest.TryGetValue(row.Queue, out var known) || runAt < known))
                 oldest[row.Queue] = DateTime.SpecifyKind(due, DateTimeKind.Utc);
             if (entry.State == EntityState.Unchanged)

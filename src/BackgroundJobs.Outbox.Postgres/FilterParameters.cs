@@ -29,6 +29,7 @@ internal static class FilterParameters
         parameters.Add("ids", filter.Ids?.ToArray());
         parameters.Add("queue", Text(filter.Queue, "the filter's queue"));
         parameters.Add("kind", Text(filter.Kind, "the filter's kind"));
+        parameters.Add("workflow", filter.WorkflowId);
         parameters.Add("created_after", filter.CreatedAfter?.UtcDateTime);
         parameters.Add("created_before", filter.CreatedBefore?.UtcDateTime);
         parameters.Add("finished_after", filter.FinishedAfter?.UtcDateTime);
@@ -46,6 +47,7 @@ internal static class FilterParameters
 
     private static string Name(JobState state) => state switch
     {
+        JobState.Blocked => "blocked",
         JobState.Scheduled => "scheduled",
         JobState.Waiting => "waiting",
         JobState.Retrying => "retrying",

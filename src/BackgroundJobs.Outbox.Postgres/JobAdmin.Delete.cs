@@ -40,7 +40,7 @@ public sealed partial class JobAdmin
             "delete",
             "delete_waiting_jobs",
             filter,
-            FilterParameters.StatesOf(filter, JobState.Scheduled, JobState.Waiting, JobState.Retrying),
+            FilterParameters.StatesOf(filter, JobState.Blocked, JobState.Scheduled, JobState.Waiting, JobState.Retrying),
             wake: false,
             cancellationToken).ConfigureAwait(false);
         var finished = await InBatchesAsync(
@@ -103,6 +103,8 @@ public sealed partial class JobAdmin
             var transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
             await using var ending = transaction.ConfigureAwait(false);
             var touched = (await AskAsync(() => connection.QueryAsync<TouchedJob>(Command(statement, parameters, cancellationToken, transaction))).ConfigureAwait(false)).AsList();
+            if (touched.Where(each => each.WorkflowId is not null).Select(each => each.Id).ToArray() is { Length: > 0 } ids)
+                await connection.ExecuteAsync(Command("bring_back_children", new { ids }, cancellationToken, transaction)).ConfigureAwait(false);
             if (touched.Count > 0)
                 await NoteAsync(connection, transaction, verb, touched.Count, what, cancellationToken).ConfigureAwait(false);
             await transaction.CommitAsync(cancellationToken).ConfigureAwait(false);

@@ -57,7 +57,8 @@ public sealed partial class JobAdmin
 
     /// <summary>
     /// Runs jobs again that are dead or cancelled, and those at once that wait for their next attempt; others are left alone. A job keeps its
-    /// id, its attempt number and its errors, and may fail as often as a new one.
+    /// id, its attempt number and its errors, and may fail as often as a new one. What was cancelled because of a parent comes back when that
+    /// parent is retried, and is not counted; by itself it is left alone.
     /// </summary>
     /// <param name="filter">Which jobs.</param>
     /// <param name="cancellationToken">Stops between batches, or cancels the running one.</param>
@@ -97,8 +98,8 @@ public sealed partial class JobAdmin
     public async Task<CancelledJobs> CancelAsync(JobFilter filter, string? reason = null, CancellationToken cancellationToken = default)
     {
         RefuseEmpty(filter, "cancelled");
-        var waiting = FilterParameters.StatesOf(filter, JobState.Scheduled, JobState.Waiting, JobState.Retrying);
-        var unfinished = FilterParameters.StatesOf(filter, JobState.Scheduled, JobState.Waiting, JobState.Retrying, JobState.Running);
+        var waiting = FilterParameters.StatesOf(filter, JobState.Blocked, JobState.Scheduled, JobState.Waiting, JobState.Retrying);
+        var unfinished = FilterParameters.StatesOf(filter, JobState.Blocked, JobState.Scheduled, JobState.Waiting, JobState.Retrying, JobState.Running);
         var why = JobError.Of("cancelled", reason ?? "Cancelled by an operator.").Message;
 
         var ended = (await InBatchesAsync("cancel", "cancel_waiting_jobs", filter, waiting, wake: false, cancellationToken, ("reason", why)).ConfigureAwait(false)).Count;

@@ -55,7 +55,7 @@ public static class JobContextPostgresExtensions
         try
         {
             await using var complete = JobQueue.Sql("complete_job", context.Options).Command(
-                connection, ("id", Value(context.JobId)), ("lease_token", Value(context.Job.LeaseToken)), ("history", Value((short)history)));
+                connection, ("id", Value(context.JobId)), ("lease_token", Value(context.Job.LeaseToken)), ("history", Value((short)history)), ("result", Optional(context.ResultJson)));
             await context.Options.AtAsync("complete").ConfigureAwait(false);
             await complete.ExecuteNonQueryAsync(CancellationToken.None).ConfigureAwait(false);
             await context.Options.AtAsync("complete answered").ConfigureAwait(false);

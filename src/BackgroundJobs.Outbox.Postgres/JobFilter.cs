@@ -16,6 +16,9 @@ public sealed record JobFilter
     /// <summary>Of this kind.</summary>
     public string? Kind { get; init; }
 
+    /// <summary>Of this workflow.</summary>
+    public Guid? WorkflowId { get; init; }
+
     /// <summary>One of these jobs.</summary>
     public IReadOnlyCollection<Guid>? Ids { get; init; }
 

@@ -7,10 +7,11 @@ namespace BackgroundJobs.Outbox.Postgres;
 /// Looks at jobs, queues, workers and tables. Each method runs one file of <c>queries/</c>, the same that a person runs in psql: read only,
 /// bounded, and stopped by its own timeout of 5 s, so that looking does not hurt a busy database.
 /// </summary>
-public sealed class JobInspector
+public sealed partial class JobInspector
 {
-    // How a person tells job_story.sql which job, in psql; from here the id goes as a parameter.
-    private const string ChosenInPsql = "nullif(current_setting('outbox_query.job_id', true), '')";
+    // How a person tells job_story.sql which job, and workflow.sql which workflow, in psql; from here the id goes as a parameter.
+    private const string JobChosenInPsql = "nullif(current_setting('outbox_query.job_id', true), '')";
+    private const string WorkflowChosenInPsql = "nullif(current_setting('outbox_query.workflow_id', true), '')";
 
     private readonly NpgsqlDataSource dataSource;
     private readonly string schema;
@@ -32,6 +33,9 @@ public sealed class JobInspector
         ColumnNames.Map<JobExplanation>();
         ColumnNames.Map<JobEvent>();
         ColumnNames.Map<JobRow>();
+        ColumnNames.Map<WorkflowRow>();
+        ColumnNames.Map<WorkflowProgress>();
+        ColumnNames.Map<WorkflowJobRow>();
     }
 
     /// <summary>An inspector of one database.</summary>
@@ -145,7 +149,9 @@ public sealed class JobInspector
 
     private async Task<IReadOnlyList<TRow>> AskAsync<TRow>(string file, object? parameters, CancellationToken cancellationToken)
     {
-        var sql = SqlFile.Read(typeof(JobInspector).Assembly, file, schema).Named.Replace(ChosenInPsql, "@id", StringComparison.Ordinal);
+        var sql = SqlFile.Read(typeof(JobInspector).Assembly, file, schema).Named
+            .Replace(JobChosenInPsql, "@id", StringComparison.Ordinal)
+            .Replace(WorkflowChosenInPsql, "@id", StringComparison.Ordinal);
         try
         {
             // A file begins and commits its own transaction; should it fail in between, the pool rolls it back when the connection returns.

@@ -30,11 +30,16 @@ public sealed partial class JobQueue
                 await copy.WriteAsync(job.Kind, NpgsqlDbType.Text, cancellationToken).ConfigureAwait(false);
                 await copy.WriteAsync(job.Args, NpgsqlDbType.Jsonb, cancellationToken).ConfigureAwait(false);
                 await copy.WriteAsync(job.Queue, NpgsqlDbType.Text, cancellationToken).ConfigureAwait(false);
-                await copy.WriteAsync(job.Priority, NpgsqlDbType.Smallint, cancellationToken).ConfigureAwait(false);
+                await copy.WriteAsync(job.StoredPriority, NpgsqlDbType.Smallint, cancellationToken).ConfigureAwait(false);
                 await copy.WriteAsync(runAt, NpgsqlDbType.TimestampTz, cancellationToken).ConfigureAwait(false);
                 await copy.WriteAsync(job.MaxAttempts, NpgsqlDbType.Smallint, cancellationToken).ConfigureAwait(false);
                 await WriteAsync(job.Headers, NpgsqlDbType.Jsonb).ConfigureAwait(false);
                 await WriteAsync(job.TraceParent, NpgsqlDbType.Text).ConfigureAwait(false);
+                if (job.WorkflowId is { } workflow)
+                    await copy.WriteAsync(workflow, NpgsqlDbType.Uuid, cancellationToken).ConfigureAwait(false);
+                else
+                    await copy.WriteNullAsync(cancellationToken).ConfigureAwait(false);
+                await WriteAsync(job.DependsOn, NpgsqlDbType.Jsonb).ConfigureAwait(false);
             }
 
             await copy.CompleteAsync(cancellationToken).ConfigureAwait(false);

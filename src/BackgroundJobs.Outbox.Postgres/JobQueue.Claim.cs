@@ -93,6 +93,7 @@ public sealed partial class JobQueue
         ClaimedAt = row.GetDateTime(13),
         SavedCursor = Text(row, 14),
         Errors = Text(row, 15),
+        WorkflowId = row.IsDBNull(17) ? null : row.GetGuid(17),
         LeaseToken = request.LeaseToken,
         WorkerId = request.WorkerId,
     };

@@ -17,7 +17,8 @@ public sealed partial class JobQueue
             ("states", Value(Column(jobs, each => each.StateName))),
             ("history", Value(Column(jobs, each => (short)(each.State == JobState.Completed ? each.History : HistoryPolicy.Keep)))),
             ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
-            ("cursors", Value(Column(jobs, each => each.Cursor)))));
+            ("cursors", Value(Column(jobs, each => each.Cursor))),
+            ("results", Value(Column(jobs, each => each.Result)))));
         if (prepare)
             await batch.PrepareAsync().ConfigureAwait(false);
         await options.AtAsync("finish").ConfigureAwait(false);

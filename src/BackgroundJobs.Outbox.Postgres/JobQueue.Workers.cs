@@ -61,11 +61,12 @@ public sealed partial class JobQueue
             reader.GetBoolean(0),
             reader.GetFieldValue<Guid[]>(1),
             reader.GetBoolean(2),
-            reader.GetFieldValue<string[]>(3),
-            reader.IsDBNull(4) ? null : reader.GetDateTime(4),
-            reader.GetDateTime(5),
-            reader.IsDBNull(6) ? null : reader.GetDateTime(6),
-            reader.GetDateTime(7));
+            reader.GetBoolean(3),
+            reader.GetFieldValue<string[]>(4),
+            reader.IsDBNull(5) ? null : reader.GetDateTime(5),
+            reader.GetDateTime(6),
+            reader.IsDBNull(7) ? null : reader.GetDateTime(7),
+            reader.GetDateTime(8));
     }
 
     internal void Unregister(NpgsqlConnection connection, Guid worker)

@@ -6,7 +6,7 @@ namespace BackgroundJobs.Outbox.Postgres;
 
 /// <summary>
 /// The queue: the only thing that speaks SQL about jobs on their way. Applications use it to enqueue without EF Core; the worker
-/// claims, records, beats and rescues through it. Holds no state and no connection; safe for all threads.
+/// claims, records, beats and rescues through it. Holds no connection; safe for all threads.
 /// </summary>
 /// <remarks>
 /// The protocol. A worker registers a lease (one row, one heartbeat). A claim gives it rows and a lease token. Each later write about a
@@ -17,6 +17,7 @@ public sealed partial class JobQueue
 {
     private readonly NpgsqlDataSource dataSource;
     private readonly OutboxOptions options;
+    private readonly JobWaits waits;
 
     /// <summary>A queue in one database.</summary>
     /// <param name="dataSource">Where.</param>
@@ -26,6 +27,7 @@ public sealed partial class JobQueue
         ArgumentNullException.ThrowIfNull(dataSource);
         this.dataSource = dataSource;
         this.options = options ?? OutboxOptions.Default;
+        waits = new(dataSource, this.options);
     }
 
     internal OutboxOptions Options => options;
@@ -193,12 +195,14 @@ public sealed partial class JobQueue
             ("kinds", Value(Column(jobs, job => job.Kind))),
             ("args", Value(Column(jobs, job => job.Args))),
             ("queues", Value(Column(jobs, job => job.Queue))),
-            ("priorities", Value(Column(jobs, job => job.Priority))),
+            ("priorities", Value(Column(jobs, job => job.StoredPriority))),
             ("run_at", Value(Column(jobs, job => job.RunAt))),
             ("delays", Value(Column(jobs, job => job.Delay is { } delay ? delay.Ticks / TimeSpan.TicksPerMicrosecond : (long?)null))),
             ("max_attempts", Value(Column(jobs, job => job.MaxAttempts))),
             ("headers", Value(Column(jobs, job => job.Headers))),
-            ("traceparents", Value(Column(jobs, job => job.TraceParent))));
+            ("traceparents", Value(Column(jobs, job => job.TraceParent))),
+            ("workflow_ids", Value(Column(jobs, job => job.WorkflowId))),
+            ("depends_on", Value(Column(jobs, job => job.DependsOn))));
         command.Transaction = transaction;
         await options.AtAsync("enqueue").ConfigureAwait(false);
         await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);

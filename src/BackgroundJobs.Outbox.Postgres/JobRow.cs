@@ -21,6 +21,12 @@ public sealed record JobRow
     /// <summary>Not before this moment, UTC, database clock.</summary>
     public required DateTime RunAt { get; init; }
 
+    /// <summary>Its workflow; null when it was enqueued by itself.</summary>
+    public Guid? WorkflowId { get; init; }
+
+    /// <summary>What it left for others, as JSON (or encrypted); null: nothing.</summary>
+    public string? Result { get; init; }
+
     /// <summary>When it was enqueued, UTC.</summary>
     public required DateTime CreatedAt { get; init; }
 

@@ -10,4 +10,6 @@ internal sealed record TouchedJob
     public DateTime RunAt { get; init; }
 
     public bool Claimed { get; init; }
+
+    public Guid? WorkflowId { get; init; }
 }

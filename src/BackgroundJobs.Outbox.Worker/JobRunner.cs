@@ -11,6 +11,7 @@ internal sealed class JobRunner(
     WorkerLease lease,
     OutcomeWriter outcomes,
     Func<ClaimedJob, string, string, Task> keepStep,
+    Func<ClaimedJob, CancellationToken, Task<IReadOnlyList<EndedJob>>> readParents,
     TimeProvider time,
     ILogger logger,
     CancellationToken stopping)
@@ -53,7 +54,7 @@ internal sealed class JobRunner(
             var services = new HandlerServices(scopes);
             await using (services.ConfigureAwait(false))
             {
-                context = attempt.Context = new JobContext(attempt.Job, services, options, stopping) { StepKeeper = keepStep };
+                context = attempt.Context = new JobContext(attempt.Job, services, options, stopping) { StepKeeper = keepStep, ParentReader = readParents };
                 var args = attempt.Registration.ReadArgs(attempt.Job, options);
                 await attempt.Registration.RunAsync(args, context, attempt.Token).ConfigureAwait(false);
             }

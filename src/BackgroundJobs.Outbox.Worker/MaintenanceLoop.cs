@@ -19,14 +19,23 @@ internal sealed class MaintenanceLoop(
     private readonly WakeSignal wake = new();
     private volatile bool someoneDied;
     private volatile bool cancelledWaits;
+    private volatile bool unsettled;
     private long historyAt;
 
     public void Heard(Beat beat)
     {
         someoneDied |= beat.SomeoneDied;
         cancelledWaits |= beat.CancelledWaits;
-        if (someoneDied || cancelledWaits || running.Count > 0)
+        unsettled |= beat.Unsettled;
+        if (someoneDied || cancelledWaits || unsettled || running.Count > 0)
             wake.Set();
+    }
+
+    // Jobs of workflows have ended, and what waits for them is not told yet.
+    public void Settle()
+    {
+        unsettled = true;
+        wake.Set();
     }
 
     // Sleeps as long as nothing runs, until somebody wakes it or the history is due.
@@ -70,6 +79,13 @@ internal sealed class MaintenanceLoop(
 
     public void Dispose() => wake.Dispose();
 
+    private async Task SettleAsync(CancellationToken stopping)
+    {
+        await using var connection = await connections.OpenConnectionAsync(stopping).ConfigureAwait(false);
+        for (var more = true; more && !stopping.IsCancellationRequested;)
+            (_, more) = await queue.SettleAsync(connection, null, stopping).ConfigureAwait(false);
+    }
+
     private async Task RunOnceAsync(CancellationToken stopping)
     {
         if (someoneDied)
@@ -89,6 +105,11 @@ internal sealed class MaintenanceLoop(
         }
 
         await SaveCursorsAsync().ConfigureAwait(false);
+        if (unsettled)
+        {
+            unsettled = false;
+            await SettleAsync(stopping).ConfigureAwait(false);
+        }
 
         var now = time.GetTimestamp();
         if (now >= historyAt)

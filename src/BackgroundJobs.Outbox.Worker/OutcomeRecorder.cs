@@ -21,6 +21,10 @@ internal sealed class OutcomeRecorder(JobQueue queue, bool prepare, ILogger logg
         }
     }
 
+    // What waits for the jobs that have ended may run now. True: there is more of it than one statement does.
+    public async Task<bool> SettleAsync(NpgsqlConnection connection, List<Guid> jobs) =>
+        (await queue.SettleAsync(connection, [.. jobs], CancellationToken.None).ConfigureAwait(false)).More;
+
     private async Task FinishAloneAsync(NpgsqlConnection connection, FinishedJob job)
     {
         try

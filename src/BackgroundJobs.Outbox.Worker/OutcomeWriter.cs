@@ -18,6 +18,10 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     // On their way, or to be tried again.
     private readonly List<FinishedJob> toFinish = new(MaxBatch);
     private readonly List<RescheduledJob> toReschedule = [];
+
+    // Of workflows, and ended: what waits for them is told. If that is lost, a heartbeat finds what was left.
+    private readonly ConcurrentQueue<Guid> ended = new();
+    private readonly List<Guid> toSettle = [];
     private int pending;
     private int pendingSuspects;
     private volatile bool completed;
@@ -31,13 +35,15 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
 
     public event Action? Flushed;
 
+    public event Action? Unsettled;
+
     public void Add(Attempt attempt, JobOutcome outcome)
     {
         var job = attempt.Job;
         switch (outcome.End)
         {
             case JobEnd.Completed:
-                Add(new FinishedJob(job, JobState.Completed, attempt.Registration.Options.History, null));
+                Add(new FinishedJob(job, JobState.Completed, attempt.Registration.Options.History, null, Result: attempt.Context?.ResultJson));
                 break;
             case JobEnd.Cancelled:
                 Add(new FinishedJob(job, JobState.Cancelled, HistoryPolicy.Keep, outcome.Error, attempt.TakeNewCursor()));
@@ -56,6 +62,12 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
                 break;
             case JobEnd.Recorded:
                 held.Remove(job);
+                if (job.WorkflowId is not null)
+                {
+                    ended.Enqueue(job.Id);
+                    added.Set();
+                }
+
                 break;
             default:
                 throw new InvalidOperationException($"{outcome.End} cannot be recorded.");
@@ -71,7 +83,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         using var onCancel = cancellationToken.Register(added.Set);
         while (!cancellationToken.IsCancellationRequested)
         {
-            if (Pending == 0)
+            if (Pending == 0 && ended.IsEmpty)
             {
                 if (completed)
                     return;
@@ -82,7 +94,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
                 toFinish.Add(job);
             while (toReschedule.Count < MaxBatch && rescheduled.TryDequeue(out var job))
                 toReschedule.Add(job);
-            if (toFinish.Count + toReschedule.Count > 0)
+            while (toSettle.Count < MaxBatch && ended.TryDequeue(out var job))
+                toSettle.Add(job);
+            if (toFinish.Count + toReschedule.Count + toSettle.Count > 0)
                 await FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
@@ -116,9 +130,13 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         {
             await using var connection = await connections.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
             await recorder.FinishAsync(connection, toFinish).ConfigureAwait(false);
+            toSettle.AddRange(toFinish.Where(each => each.Job.WorkflowId is not null).Select(each => each.Job.Id));
             Written(toFinish, static each => each.Job);
             await recorder.RescheduleAsync(connection, toReschedule).ConfigureAwait(false);
             Written(toReschedule, static each => each.Job);
+            if (toSettle.Count > 0 && await recorder.SettleAsync(connection, toSettle).ConfigureAwait(false))
+                Unsettled?.Invoke();
+            toSettle.Clear();
             backOff = TimeSpan.Zero;
             Flushed?.Invoke();
         }
@@ -131,6 +149,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
 #pragma warning restore CA1031
         {
             connections.LeaveReadOnlyServer(e);
+            toSettle.Clear();
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 50, 2000));
             logger.RecordFailed(e, Pending, backOff);
             await Task.Delay(backOff, time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);

@@ -56,7 +56,7 @@ internal sealed class WorkerParts : IDisposable
         var held = new HeldJobs();
         var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), held, connections, time, logger);
         var lease = new WorkerLease(queue, heartbeats, options, registration, running, indexed, time, logger);
-        var runner = new JobRunner(outbox, scopes, lease, outcomes, queue.SaveStepAsync, time, logger, stopping);
+        var runner = new JobRunner(outbox, scopes, lease, outcomes, queue.SaveStepAsync, queue.ParentsAsync, time, logger, stopping);
         List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
         var loop = new WorkerLoop(queue, claims, lease, outcomes, held, queues, registration.Kinds, options, prepare, indexed, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
@@ -66,6 +66,7 @@ internal sealed class WorkerParts : IDisposable
 
         running.GivenUp += runner.GiveUp;
         outcomes.Flushed += loop.Wake;
+        outcomes.Unsettled += maintenance.Settle;
         lease.Beaten += beat =>
         {
             running.Cancel(beat.Cancelled);

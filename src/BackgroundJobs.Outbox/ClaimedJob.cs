@@ -44,4 +44,6 @@ internal sealed record ClaimedJob
     public string? Errors { get; init; }
 
     public string? Steps { get; init; }
+
+    public Guid? WorkflowId { get; init; }
 }

@@ -3,6 +3,9 @@ namespace BackgroundJobs.Outbox;
 /// <summary>A job that cannot be enqueued as it is: bad options, arguments that do not serialise or are too large. Nothing was written.</summary>
 public sealed class InvalidJobException : OutboxException
 {
+    // What the trigger on outbox.jobs raises about a job's parents.
+    internal const string SqlState = "OB002";
+
     /// <summary>An exception without a message, for serialisers.</summary>
     public InvalidJobException()
     {
@@ -22,4 +25,7 @@ public sealed class InvalidJobException : OutboxException
         : base(message, innerException)
     {
     }
+
+    internal static InvalidJobException Of(string job, Exception raised) =>
+        new($"{job}. Nothing was written. Add parents before their children, with ids that ascend, in one workflow.", raised);
 }

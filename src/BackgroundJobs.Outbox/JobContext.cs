@@ -4,7 +4,7 @@ using System.Text.Json.Nodes;
 namespace BackgroundJobs.Outbox;
 
 /// <summary>What a handler may ask about its attempt, and how it may end it otherwise than by returning or throwing.</summary>
-public sealed class JobContext
+public sealed partial class JobContext
 {
     private const int MaxProgressText = 200;
 
@@ -12,7 +12,7 @@ public sealed class JobContext
     private readonly CancellationToken stopping;
     private string? cursor;
     private string? progress;
-    private JobSteps? steps;
+    private string? result;
 
     internal JobContext(ClaimedJob job, IServiceProvider services, OutboxOptions options, CancellationToken stopping)
     {
@@ -60,6 +60,9 @@ public sealed class JobContext
     /// <summary>The tick that enqueued this job; null when it was not enqueued by a schedule.</summary>
     public ScheduleTick? Tick => ScheduleTick.Of(Headers);
 
+    /// <summary>The workflow it belongs to; null when it was enqueued by itself. More jobs for it: <see cref="JobWorkflow.Continue"/>.</summary>
+    public Guid? WorkflowId => Job.WorkflowId;
+
     /// <summary>The scope of this attempt.</summary>
     public IServiceProvider Services { get; }
 
@@ -68,10 +71,7 @@ public sealed class JobContext
 
     internal ClaimedJob Job { get; }
 
-    // Keeps a step, fenced: job, name, step.
-    internal Func<ClaimedJob, string, string, Task>? StepKeeper { get; init; }
-
-    internal JobSteps Steps => LazyInitializer.EnsureInitialized(ref steps, () => new JobSteps(Job, options));
+    internal Func<ClaimedJob, CancellationToken, Task<IReadOnlyList<EndedJob>>>? ParentReader { get; init; }
 
     internal OutboxOptions Options => options;
 
@@ -82,6 +82,9 @@ public sealed class JobContext
 
     // The newest cursor as JSON, and whether it is newer than the database's.
     internal string? CursorJson => Volatile.Read(ref cursor);
+
+    // As it is to be stored.
+    internal string? ResultJson => Volatile.Read(ref result);
 
     internal string? ProgressJson => Volatile.Read(ref progress);
 
@@ -145,66 +148,33 @@ public sealed class JobContext
     }
 
     /// <summary>
-    /// Does a step of the job once: when it is done its result is kept, and a later attempt gets the result and goes on behind it. If the
-    /// process dies, or the database is away, between the step's effect and its record, it runs again: give the other side <see cref="JobId"/> and the step's name as idempotency key, or,
-    /// for an effect in the outbox's database, keep it in the handler's own transaction (<c>SaveStepAsync</c> on Npgsql).
+    /// Leaves a result, which is kept when the job completes: for the jobs that wait for it (<see cref="ParentsAsync"/>) and for who waits for the
+    /// job. Lives as long as the job's history. To be called before CompleteWith or CompleteAsync; the last one counts.
     /// </summary>
-    /// <typeparam name="T">The result; serialises to JSON.</typeparam>
-    /// <param name="name">One step's in this job: 1 to 63 characters of <c>a-z 0-9 _ . : -</c>, first one a letter or a digit.</param>
-    /// <param name="step">The work.</param>
-    /// <param name="cancellationToken">Passed on to the step; what it has done is kept even if it is cancelled afterwards.</param>
-    /// <returns>The result, of this attempt or of an earlier one.</returns>
-    /// <exception cref="LeaseLostException">The step was done, and the attempt no longer owns the job: nothing was kept, another attempt may be running.</exception>
-    /// <exception cref="InvalidJobException">No such name is allowed; or, after the step, its result does not serialise, or the job's results are too large together.</exception>
-    public async Task<T> StepAsync<T>(string name, Func<CancellationToken, Task<T>> step, CancellationToken cancellationToken = default)
+    /// <typeparam name="T">A type that serialises to JSON, as large as arguments may be (64 KiB by default).</typeparam>
+    /// <param name="value">The result.</param>
+    /// <exception cref="InvalidJobException">The result does not serialise, or is too large.</exception>
+    /// <exception cref="InvalidOperationException">The job was told to complete with the handler's own transaction before.</exception>
+    public void Result<T>(T value)
     {
-        ArgumentNullException.ThrowIfNull(step);
-        if (Steps.TryGet<T>(name, out var kept))
-            return kept!;
-        cancellationToken.ThrowIfCancellationRequested();
-        var result = await step(cancellationToken).ConfigureAwait(false);
-        await KeepAsync(name, result).ConfigureAwait(false);
-        return result;
+        if (Completion.Requested)
+            throw new InvalidOperationException($"Job '{Kind}' ({JobId}) was already told to complete, without this result. Leave the result before.");
+        var json = JobJson.Write(value, $"Job '{Kind}': its result's values", options);
+        if (json.Length > options.MaxArgsBytes)
+            throw new InvalidJobException(
+                $"Job '{Kind}': its result is {json.Length} bytes of JSON, more than the {options.MaxArgsBytes} allowed. Store the data in a table of your own and leave its key.");
+        var text = Encoding.UTF8.GetString(json);
+        Volatile.Write(ref result, options.Encryption?.Encrypt(text, JobId, ResultKey(Kind)) ?? text);
     }
 
-    /// <summary>As the other one, for a step without a result.</summary>
-    /// <param name="name">One step's in this job: 1 to 63 characters of <c>a-z 0-9 _ . : -</c>, first one a letter or a digit.</param>
-    /// <param name="step">The work.</param>
-    /// <param name="cancellationToken">Passed on to the step.</param>
-    /// <returns>A task.</returns>
-    /// <exception cref="LeaseLostException">The step was done, and the attempt no longer owns the job: nothing was kept.</exception>
-    /// <exception cref="InvalidJobException">No such name is allowed.</exception>
-    public Task StepAsync(string name, Func<CancellationToken, Task> step, CancellationToken cancellationToken = default)
-    {
-        ArgumentNullException.ThrowIfNull(step);
-        return Steps.Has(name) ? Task.CompletedTask : DoAsync();
+    /// <summary>The jobs that this one has waited for, in the order of their ids, with what they left.</summary>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>The parents; empty when it waited for none, or has lost its lease.</returns>
+    public Task<IReadOnlyList<EndedJob>> ParentsAsync(CancellationToken cancellationToken = default) =>
+        WorkflowId is null || ParentReader is null ? Task.FromResult<IReadOnlyList<EndedJob>>([]) : ParentReader(Job, cancellationToken);
 
-        async Task DoAsync()
-        {
-            cancellationToken.ThrowIfCancellationRequested();
-            await step(cancellationToken).ConfigureAwait(false);
-            await KeepAsync<object>(name, null).ConfigureAwait(false);
-        }
-    }
-
-    /// <summary>
-    /// The result of a step that was done, by this attempt or an earlier one; of one that this attempt has kept in a transaction of its own, from the
-    /// next attempt on: whether that was committed, only the handler knows.
-    /// </summary>
-    /// <typeparam name="T">The type it was kept as.</typeparam>
-    /// <param name="name">The step.</param>
-    /// <param name="result">The result.</param>
-    /// <returns>False when the step is still to be done.</returns>
-    /// <exception cref="System.Text.Json.JsonException">The result is of another shape.</exception>
-    public bool TryGetStep<T>(string name, out T? result) => Steps.TryGet(name, out result);
-
-    private async Task KeepAsync<T>(string name, T? result)
-    {
-        var step = Steps.Write(name, result);
-        if (StepKeeper is not null)
-            await StepKeeper(Job, name, step).ConfigureAwait(false);
-        Steps.Done(name, step);
-    }
+    // No kind has a space in it.
+    internal static string ResultKey(string kind) => $"{kind} result";
 
     private void Choose(JobOutcome outcome)
     {

@@ -3,6 +3,9 @@ namespace BackgroundJobs.Outbox;
 /// <summary>Where a job is, as <c>outbox.all_jobs</c> says it in a word (there in lower case).</summary>
 public enum JobState
 {
+    /// <summary>Waits for other jobs of its workflow.</summary>
+    Blocked,
+
     /// <summary>Waits for its <c>run_at</c>, and has not failed yet.</summary>
     Scheduled,
 

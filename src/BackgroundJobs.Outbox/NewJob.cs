@@ -37,6 +37,15 @@ public sealed class NewJob
     /// <summary>The W3C trace context of the enqueuer, or null.</summary>
     public string? TraceParent { get; private init; }
 
+    /// <summary>The workflow it belongs to, or null.</summary>
+    public Guid? WorkflowId { get; private init; }
+
+    // {"<parent's id>": "success" | "failure" | "always"}; null: it waits for none.
+    internal string? DependsOn { get; private init; }
+
+    // A blocked job's is negative (migrations/0004).
+    internal short StoredPriority => DependsOn is null ? Priority : (short)-Priority;
+
     /// <summary>Checks and serialises a job.</summary>
     /// <typeparam name="TJob">The job type.</typeparam>
     /// <param name="job">The arguments.</param>
@@ -52,6 +61,13 @@ public sealed class NewJob
         return Make(options, limits, job, isLate: false);
     }
 
+    internal static NewJob Create<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits, Guid workflowId, string? dependsOn)
+        where TJob : IJob
+    {
+        ArgumentNullException.ThrowIfNull(job);
+        return Make(options, limits, job, isLate: false, workflowId: workflowId, dependsOn: dependsOn);
+    }
+
     // What a schedule enqueues: checked as a job is, with arguments that are encrypted for each of its jobs anew.
     internal static NewJob CreateTemplate<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits)
         where TJob : IJob
@@ -61,8 +77,8 @@ public sealed class NewJob
     }
 
     // A job whose arguments are not known yet: everything else is checked now.
-    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits)
-        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true);
+    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits, Guid? workflowId = null, string? dependsOn = null)
+        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true, workflowId: workflowId, dependsOn: dependsOn);
 
     internal static string ArgsOf<TJob>(TJob job, Guid id, OutboxOptions limits)
         where TJob : IJob
@@ -71,7 +87,8 @@ public sealed class NewJob
         return limits.Encryption?.Encrypt(args, id, TJob.Kind) ?? args;
     }
 
-    private static NewJob Make<TJob>(EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false)
+    private static NewJob Make<TJob>(
+        EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false, Guid? workflowId = null, string? dependsOn = null)
         where TJob : IJob
     {
         var kind = TJob.Kind;
@@ -93,6 +110,8 @@ public sealed class NewJob
             MaxAttempts = (short)(wishes.MaxAttempts ?? JobDefaults.MaxAttempts),
             Headers = JobJson.WriteHeaders(wishes.Headers, kind),
             TraceParent = OutboxTelemetry.CurrentTraceParent(),
+            WorkflowId = workflowId,
+            DependsOn = dependsOn,
         };
     }
 }

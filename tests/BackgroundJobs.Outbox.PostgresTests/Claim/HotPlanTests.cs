@@ -220,7 +220,8 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             ("states", Enumerable.Repeat("completed", ids.Length).ToArray()),
             ("history", new short[ids.Length]),
             ("errors", new string?[ids.Length]),
-            ("cursors", new string?[ids.Length]));
+            ("cursors", new string?[ids.Length]),
+            ("results", new string?[ids.Length]));
         plan.MustUse("jobs_pkey");
         plan.MustNotScan("jobs");
     }

@@ -122,7 +122,7 @@ public sealed class CompleteWithTests
     {
         await using var shop = await Shop.OpenAsync(runsJobs: true);
         var context = await ClaimAsync(shop);
-        await shop.Database.ExecuteAsync("drop procedure outbox.complete_job");
+        await shop.Database.ExecuteAsync("drop procedure outbox.complete_job(uuid, uuid, smallint, jsonb)");
         var error = await Assert.ThrowsAsync<OutboxSchemaException>(async () =>
         {
             if (ef)

@@ -21,9 +21,12 @@ public sealed class JobInspectorTests(SeededDatabase seeded)
         Assert.Equal(500, Of(JobState.Running));
         Assert.Equal(10_000, Of(JobState.Retrying));
         // Those that came due while the test ran moved from scheduled to waiting.
-        Assert.Equal(200_000 - 500 - 10_000, Of(JobState.Waiting) + Of(JobState.Scheduled));
+        Assert.Equal(200_000 - 500 - 10_000 + 150, Of(JobState.Waiting) + Of(JobState.Scheduled));
         Assert.InRange(Of(JobState.Scheduled), 36_000, 40_000);
-        Assert.All(counts.Where(count => count.State is not (JobState.Dead or JobState.Cancelled)), count => Assert.False(count.AtLeast));
+        Assert.All(counts.Where(count => count.State is not (JobState.Dead or JobState.Cancelled or JobState.Blocked)), count => Assert.False(count.AtLeast));
+
+        // Of the newest 10,000 jobs of workflows each two-hundredth waits for nobody.
+        Assert.Equal(new JobCount { Queue = "q0", State = JobState.Blocked, Jobs = 9_950, AtLeast = true }, Assert.Single(counts, count => count.State == JobState.Blocked));
 
         // 14,000 gave up; the newest 10,000 are counted, and it says so.
         Assert.Equal(10_000, Of(JobState.Dead) + Of(JobState.Cancelled));
@@ -135,7 +138,7 @@ public sealed class JobInspectorTests(SeededDatabase seeded)
 
         var tables = await new JobInspector(seeded.Database.Admin).TableHealthAsync();
         var jobs = Assert.Single(tables, table => table.TableName == "jobs");
-        Assert.InRange(jobs.LiveRows, 190_000, 210_000);
+        Assert.InRange(jobs.LiveRows, 220_000, 240_000);
         Assert.True(jobs.TableBytes > 10_000_000 && jobs.IndexBytes > 1_000_000);
         Assert.NotNull(jobs.LastVacuum);
         Assert.True(jobs.FrozenAge >= 0);
@@ -188,6 +191,22 @@ public sealed class JobInspectorTests(SeededDatabase seeded)
     }
 
     [Fact]
+    public async Task Workflows_are_listed_and_one_is_counted_whole()
+    {
+        var rows = await inspector.WorkflowsAsync();
+        Assert.Equal(100, rows.Count);
+        var newest = Guid.Parse("20000000-0000-7000-8000-000000000149");
+        Assert.Equal((newest, 199, 1, 0, false), (rows[0].WorkflowId, rows[0].Blocked, rows[0].Waiting, rows[0].Running, rows[0].AtLeast));
+        Assert.Equal(new WorkflowProgress { WorkflowId = newest, Total = 200, Blocked = 199, Waiting = 1, Running = 0, Completed = 0, Cancelled = 0, Dead = 0 }, await inspector.WorkflowAsync(newest));
+        Assert.Null(await inspector.WorkflowAsync(Guid.NewGuid()));
+        var jobs = await inspector.WorkflowJobsAsync(newest);
+        Assert.Equal(200, jobs.Count);
+        Assert.Equal((JobState.Waiting, null, 0), (jobs[0].State, jobs[0].DependsOn, jobs[0].WaitsFor));
+        Assert.Equal((JobState.Blocked, $$"""{"{{jobs[6].JobId}}": "success"}""", 1), (jobs[7].State, jobs[7].DependsOn, jobs[7].WaitsFor));
+        Assert.Empty(await inspector.WorkflowJobsAsync(Guid.NewGuid()));
+    }
+
+    [Fact]
     public async Task Of_no_job_there_is_no_row_and_no_story()
     {
         Assert.Null(await inspectorOfArguments.FindAsync(Guid.NewGuid()));
@@ -210,6 +229,9 @@ public sealed class JobInspectorTests(SeededDatabase seeded)
     [InlineData("queries/schedules.sql", typeof(ScheduleRow))]
     [InlineData("queries/job_story.sql", typeof(JobEvent))]
     [InlineData("queries/why.sql", typeof(JobExplanation))]
+    [InlineData("queries/workflows.sql", typeof(WorkflowRow))]
+    [InlineData("queries/workflow.sql", typeof(WorkflowProgress))]
+    [InlineData("queries/workflow_jobs.sql", typeof(WorkflowJobRow))]
     [InlineData("sql/find_job.sql", typeof(JobRow))]
     public async Task Each_column_has_its_property_and_each_property_its_column(string file, Type row)
     {

@@ -24,6 +24,9 @@ public sealed class QueryFileTests(SeededDatabase seeded)
         ["throughput_per_minute"] = 6_000,
         ["why"] = 5_000,
         ["workers"] = 20,
+        ["workflow"] = 10_000,
+        ["workflow_jobs"] = 60_000,
+        ["workflows"] = 10_000,
     };
 
     public static TheoryData<string> Files => [.. Directory.GetFiles(Repository.PathOf("queries"), "*.sql").Select(file => Path.GetFileNameWithoutExtension(file)!).Order()];

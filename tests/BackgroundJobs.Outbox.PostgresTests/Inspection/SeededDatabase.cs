@@ -2,7 +2,7 @@ using BackgroundJobs.Outbox.PostgresTests.Support;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Inspection;
 
-// 200,000 unfinished and 200,000 finished jobs: five queues, four priorities, twenty kinds, 500 running, 10,000 retrying, 14,000 that gave up.
+// 200,000 unfinished and 200,000 finished jobs: five queues, four priorities, twenty kinds, 500 running, 10,000 retrying, 14,000 that gave up; and 150 chains of 200.
 [CollectionDefinition(nameof(SeededDatabase))]
 public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDatabase>
 {
@@ -64,7 +64,20 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
             SELECT 'schedule-' || n, 'kind_1', '0 * * * *', now() + n * interval '1 s', now(), id
             FROM (SELECT id, row_number() OVER () AS n FROM outbox.all_jobs WHERE id IN (SELECT id FROM outbox.jobs LIMIT 1500) OR id IN (SELECT id FROM outbox.job_history LIMIT 1500)) AS chosen
             """);
+        await Database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, kind, args, queue, priority, workflow_id, depends_on)
+            SELECT
+                ('10000000-0000-7000-8000-' || lpad(n::text, 12, '0'))::uuid,
+                'kind_1',
+                '{}',
+                'q0',
+                CASE WHEN n % 200 = 0 THEN 2 ELSE -2 END,
+                ('20000000-0000-7000-8000-' || lpad((n / 200)::text, 12, '0'))::uuid,
+                CASE WHEN n % 200 > 0 THEN jsonb_build_object('10000000-0000-7000-8000-' || lpad((n - 1)::text, 12, '0'), 'success') END
+            FROM generate_series(0, 29999) AS n
+            """);
         await Database.ExecuteAsync("VACUUM ANALYZE outbox.jobs");
+        await Database.ExecuteAsync("VACUUM ANALYZE outbox.job_waits");
         await Database.ExecuteAsync("VACUUM ANALYZE outbox.job_history");
     }
 

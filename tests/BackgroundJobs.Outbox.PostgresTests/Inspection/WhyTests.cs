@@ -49,6 +49,28 @@ public sealed class WhyTests
     }
 
     [Fact]
+    public async Task A_job_of_a_workflow_says_whom_it_waits_for_and_who_has_cancelled_it()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var inspector = new JobInspector(database.Inspector);
+        JobWorkflow flow = new();
+        var parents = Enumerable.Range(1, 5).Select(n => flow.Add(new NumberJob(n))).ToList();
+        var child = flow.Add(new NumberJob(6), after: [.. parents]);
+        await new JobQueue(database.DataSource).EnqueueAsync(flow.Jobs, TestContext.Current.CancellationToken);
+        var first = string.Join(", ", parents.Take(3).Select(each => $"{each.Id} (number, waiting)"));
+        Assert.Equal($"It waits for 5 jobs: {first} and others.", await WhyAsync());
+
+        await database.ExecuteAsync($"DELETE FROM outbox.jobs WHERE id <> '{child.Id}'");
+        Assert.Equal("The jobs that it waited for have ended, and it is due as soon as a worker notices.", await WhyAsync());
+
+        // Gone without a trace.
+        await database.ExecuteAsync("SELECT outbox.settle_jobs(NULL)");
+        Assert.Matches($@"^It will not run: cancelled at [^.]+\. Its parent {parents[0].Id} is deleted, and it was to run on success\. When that job is retried, this one comes back\.$", await WhyAsync());
+
+        async Task<string?> WhyAsync() => (await inspector.ExplainAsync(child.Id, TestContext.Current.CancellationToken))?.Why;
+    }
+
+    [Fact]
     public async Task Of_an_unknown_job_nothing_is_said()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

@@ -153,7 +153,9 @@ internal static class Actors
                 ("delays", new long?[] { null }),
                 ("max_attempts", new short[] { 20 }),
                 ("headers", new string?[] { null }),
-                ("traceparents", new string?[] { null }));
+                ("traceparents", new string?[] { null }),
+                ("workflow_ids", new Guid?[] { null }),
+                ("depends_on", new string?[] { null }));
             s.Note(() => s.Situation.Enqueued = true);
         }),
         Commit);
@@ -216,7 +218,8 @@ internal static class Actors
                 ("states", new[] { "completed" }),
                 ("history", new short[] { 0 }),
                 ("errors", new string?[] { null }),
-                ("cursors", new string?[] { null }));
+                ("cursors", new string?[] { null }),
+                ("results", new string?[] { null }));
             if (lost.Count == 0)
                 s.Note(() => s.Situation.Ended(job));
         }),

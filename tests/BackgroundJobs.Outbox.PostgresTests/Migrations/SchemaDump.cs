@@ -61,7 +61,7 @@ internal static class SchemaDump
         FROM pg_proc AS proc
         JOIN pg_language AS language ON language.oid = proc.prolang
         WHERE proc.pronamespace = $1::regnamespace
-        ORDER BY proc.proname COLLATE "C"
+        ORDER BY proc.proname COLLATE "C", proc.pronargs
         """,
         $"""
         SELECT pg_get_triggerdef(trigger.oid)

@@ -54,7 +54,7 @@ public sealed partial class SqlFileTests(SqlFileTests.Migrated migrated) : IClas
     [Fact]
     public void Every_query_of_a_person_is_run_by_a_method_too()
     {
-        var inspector = File.ReadAllText(Repository.PathOf("src", "BackgroundJobs.Outbox.Postgres", "JobInspector.cs"));
+        var inspector = string.Concat(Directory.GetFiles(Repository.PathOf("src", "BackgroundJobs.Outbox.Postgres"), "JobInspector*.cs").Select(File.ReadAllText));
         Assert.All(
             SqlFile.Names(typeof(JobQueue).Assembly, "queries").Select(Path.GetFileNameWithoutExtension),
             name => Assert.Matches($"(\"{name}\"|/{name}\\.sql\", new)", inspector));

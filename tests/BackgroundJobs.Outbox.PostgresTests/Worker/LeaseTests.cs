@@ -237,6 +237,7 @@ public sealed class LeaseTests
             lease,
             outcomes,
             queue.SaveStepAsync,
+            queue.ParentsAsync,
             TimeProvider.System,
             logger,
             CancellationToken.None);

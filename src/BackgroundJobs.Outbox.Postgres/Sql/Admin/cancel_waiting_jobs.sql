@@ -8,6 +8,7 @@ WITH unclaimed AS MATERIALIZED (
       AND id > @after::uuid
       AND CASE
           WHEN lease_token IS NOT NULL THEN 'running'
+          WHEN priority < 0 THEN 'blocked'
           WHEN failures > 0 AND run_at > now() THEN 'retrying'
           WHEN run_at > now() THEN 'scheduled'
           ELSE 'waiting'
@@ -15,6 +16,7 @@ WITH unclaimed AS MATERIALIZED (
       AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
+      AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@error_contains::text IS NULL OR EXISTS (
@@ -46,18 +48,20 @@ removed AS (
         job.traceparent,
         job.saved_cursor,
         job.steps,
+        job.workflow_id,
+        job.depends_on,
         job.errors
 )
 INSERT INTO outbox.job_history (
     id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
-    state, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
+    state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, errors)
 SELECT
     id,
     clock_timestamp(),
     run_at,
     created_at,
     attempt,
-    priority,
+    abs(priority),
     max_attempts,
     failures,
     crashes,
@@ -69,6 +73,8 @@ SELECT
     traceparent,
     saved_cursor,
     steps,
+    workflow_id,
+    depends_on,
     CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END
         || jsonb_build_object('attempt', attempt, 'type', 'cancelled', 'message', @reason::text, 'at', clock_timestamp())
 FROM removed

@@ -7,6 +7,7 @@ WITH unclaimed AS MATERIALIZED (
       AND id > @after::uuid
       AND CASE
           WHEN lease_token IS NOT NULL THEN 'running'
+          WHEN priority < 0 THEN 'blocked'
           WHEN failures > 0 AND run_at > now() THEN 'retrying'
           WHEN run_at > now() THEN 'scheduled'
           ELSE 'waiting'
@@ -14,6 +15,7 @@ WITH unclaimed AS MATERIALIZED (
       AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
+      AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@error_contains::text IS NULL OR EXISTS (

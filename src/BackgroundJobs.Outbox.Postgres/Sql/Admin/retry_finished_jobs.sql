@@ -1,17 +1,20 @@
 -- Takes up to @limit jobs that gave up from the history back to their queue, in the order of their ids, from @after on.
 -- Invariants: a job is in one of the two tables, in the same transaction; its attempt number never goes down, because it is a fencing number
--- for other systems; what happened to it stays in its errors, and it goes on from its cursor and behind its steps.
+-- for other systems; what happened to it stays in its errors, and it goes on from its cursor and behind its steps. What was
+-- cancelled because of a parent comes back with that one (bring_back_children.sql), and never before it.
 WITH given_up AS MATERIALIZED (
     SELECT id, finished_at
     FROM outbox.job_history AS old
     WHERE state <> 'completed'
       AND state = ANY (@states::text[])
+      AND NOT (state = 'cancelled' AND workflow_id IS NOT NULL AND errors -> -1 ->> 'type' IS NOT DISTINCT FROM 'parent')
       AND args IS NOT NULL
       AND id > @after::uuid
       AND NOT EXISTS (SELECT FROM outbox.jobs AS job WHERE job.id = old.id)
       AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
+      AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@finished_after::timestamptz IS NULL OR finished_at >= @finished_after)
@@ -42,23 +45,33 @@ removed AS (
         old.traceparent,
         old.saved_cursor,
         old.steps,
+        old.workflow_id,
+        old.depends_on,
         old.errors
+),
+inserted AS (
+    INSERT INTO outbox.jobs (
+        id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
+        depends_on, errors)
+    SELECT
+        id,
+        now(),
+        created_at,
+        attempt,
+        priority,
+        max_attempts,
+        queue,
+        kind,
+        args,
+        headers,
+        traceparent,
+        saved_cursor,
+        steps,
+        workflow_id,
+        depends_on,
+        errors
+    FROM removed
+    RETURNING id, queue, run_at, workflow_id
 )
-INSERT INTO outbox.jobs (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
-SELECT
-    id,
-    now(),
-    created_at,
-    attempt,
-    priority,
-    max_attempts,
-    queue,
-    kind,
-    args,
-    headers,
-    traceparent,
-    saved_cursor,
-    steps,
-    errors
-FROM removed
-RETURNING id, queue, run_at
+SELECT id, queue, run_at, workflow_id
+FROM inserted

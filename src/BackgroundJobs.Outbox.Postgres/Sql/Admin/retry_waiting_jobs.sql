@@ -5,11 +5,13 @@ WITH retrying AS MATERIALIZED (
     FROM outbox.jobs
     WHERE lease_token IS NULL
       AND failures > 0
+      AND priority > 0
       AND run_at > now()
       AND id > @after::uuid
       AND (@ids::uuid[] IS NULL OR id = ANY (@ids))
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
+      AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@error_contains::text IS NULL OR EXISTS (

@@ -19,7 +19,9 @@ SELECT
     headers::text AS headers,
     traceparent AS trace_parent,
     saved_cursor::text AS saved_cursor,
-    errors::text AS errors
+    errors::text AS errors,
+    workflow_id,
+    result::text AS result
 FROM outbox.all_jobs
 WHERE id = @id
 ORDER BY finished_at DESC NULLS FIRST

@@ -30,6 +30,7 @@ SELECT
         WHERE cancel_requested_at IS NOT NULL
           AND lease_token IS NULL
     ) AS cancelled_waits,
+    EXISTS (SELECT FROM outbox.unsettled_jobs) AS unsettled,
     ARRAY(
         SELECT DISTINCT queue
         FROM outbox.jobs

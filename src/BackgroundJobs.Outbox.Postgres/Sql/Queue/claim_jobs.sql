@@ -109,4 +109,5 @@ RETURNING
     job.claimed_at,
     job.saved_cursor::text,
     job.errors::text,
-    job.steps::text
+    job.steps::text,
+    job.workflow_id

@@ -19,18 +19,20 @@ WITH removed AS (
         job.traceparent,
         job.saved_cursor,
         job.steps,
+        job.workflow_id,
+        job.depends_on,
         job.errors
 )
 INSERT INTO outbox.job_history (
     id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
-    state, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
+    state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, errors)
 SELECT
     id,
     clock_timestamp(),
     run_at,
     created_at,
     attempt,
-    priority,
+    abs(priority),
     max_attempts,
     failures,
     crashes,
@@ -42,6 +44,8 @@ SELECT
     traceparent,
     saved_cursor,
     steps,
+    workflow_id,
+    depends_on,
     CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END || jsonb_build_object(
         'attempt', attempt,
         'type', 'cancelled',

@@ -2,11 +2,11 @@
 -- Invariant: fenced. A row is only touched under the lease token it was claimed with; there is no other way out of outbox.jobs for a claim.
 -- And the delete finds its rows by their keys alone; IS TRUE keeps the comparison of the pairs from becoming a join, whose order statistics
 -- could turn round into reading the whole table.
--- @history: 0 keep, 1 keep without args, 2 keep nothing.
+-- @history: 0 keep, 1 keep without args, 2 keep nothing; but its children must see how it ended, and a result is there to be read.
 WITH ended AS (
     SELECT *
-    FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @states::text[], @history::smallint[], @errors::text[], @cursors::text[])
-        AS t (id, lease_token, state, history, error, saved_cursor)
+    FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @states::text[], @history::smallint[], @errors::text[], @cursors::text[], @results::text[])
+        AS t (id, lease_token, state, history, error, saved_cursor, result)
 ),
 removed AS (
     DELETE FROM outbox.jobs
@@ -31,12 +31,14 @@ removed AS (
         traceparent,
         saved_cursor,
         steps,
+        workflow_id,
+        depends_on,
         errors
 ),
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, steps, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, result, errors)
     SELECT
         removed.id,
         clock_timestamp(),
@@ -52,11 +54,14 @@ remembered AS (
         ended.state,
         removed.queue,
         removed.kind,
-        CASE WHEN ended.history = 1 THEN NULL ELSE removed.args END,
+        CASE WHEN ended.history = 0 THEN removed.args END,
         removed.headers,
         removed.traceparent,
         CASE WHEN ended.state = 'completed' THEN NULL ELSE coalesce(ended.saved_cursor::jsonb, removed.saved_cursor) END,
         CASE WHEN ended.state = 'completed' THEN NULL ELSE removed.steps END,
+        removed.workflow_id,
+        removed.depends_on,
+        ended.result::jsonb,
         CASE
             WHEN ended.error IS NULL THEN removed.errors
             ELSE CASE WHEN jsonb_array_length(removed.errors) >= 5 THEN removed.errors - 0 ELSE coalesce(removed.errors, '[]') END
@@ -65,6 +70,8 @@ remembered AS (
     FROM removed
     JOIN ended ON ended.id = removed.id AND ended.lease_token = removed.lease_token
     WHERE ended.history < 2
+       OR removed.workflow_id IS NOT NULL
+       OR ended.result IS NOT NULL
 )
 SELECT id
 FROM ended

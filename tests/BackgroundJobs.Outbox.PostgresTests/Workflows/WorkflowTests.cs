@@ -1,0 +1,303 @@
+using System.Collections.Concurrent;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Microsoft.EntityFrameworkCore;
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Workflows;
+
+// Jobs that wait for jobs: who runs when its parents have ended, who does not, and who comes back.
+public sealed class WorkflowTests
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task A_child_runs_when_its_last_parent_has_completed_and_reads_what_they_left()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var flow = new JobWorkflow();
+        var one = flow.Add(new NumberJob(1));
+        var parts = Enumerable.Range(10, 20).Select(n => flow.Add(new NumberJob(n), after: one)).ToList();
+        var sum = flow.Add(new NumberJob(100), after: [.. parts]);
+        var last = flow.Add(new NumberJob(200), after: [sum, one]);
+        ConcurrentQueue<int> ran = [];
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>(async (job, context, token) =>
+        {
+            Assert.Equal(flow.Id, context.WorkflowId);
+            ran.Enqueue(job.Number);
+            var parents = await context.ParentsAsync(token);
+            Assert.All(parents, parent => Assert.Equal(("number", JobState.Completed, true), (parent.Kind, parent.State, parent.HasResult)));
+            context.Result(job.Number + parents.Sum(parent => parent.Result<int>()));
+        }));
+        await worker.Queue.EnqueueAsync(flow.Jobs, Cancellation);
+        await EndedAsync(database, 23);
+
+        Assert.Equal(1, ran.First());
+        Assert.Equal([100, 200], ran.Skip(21));
+        Assert.Equal($"{200 + 1 + 100 + Enumerable.Range(10, 20).Sum(n => n + 1)}", await database.ScalarAsync<string>($"SELECT result::text FROM outbox.job_history WHERE id = '{last.Id}'"));
+        Assert.Equal(0, await database.ScalarAsync<long>("SELECT (SELECT count(*) FROM outbox.job_waits) + (SELECT count(*) FROM outbox.unsettled_jobs)"));
+        Assert.Equal(2, await database.ScalarAsync<short>($"SELECT priority FROM outbox.job_history WHERE id = '{last.Id}'"));
+    }
+
+    [Fact]
+    public async Task A_parent_that_gives_up_cancels_or_releases_its_children_as_their_edges_say_and_its_retry_brings_them_back()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var flow = new JobWorkflow();
+        var bad = flow.Add(new NumberJob(1));
+        var onSuccess = flow.Add(new NumberJob(2), after: bad);
+        var behind = flow.Add(new NumberJob(3), after: onSuccess);
+        var onFailure = flow.Add(new NumberJob(4), after: bad.OnFailure);
+        var always = flow.Add(new NumberJob(5), after: behind.Always);
+        var noFailure = flow.Add(new NumberJob(6), after: onFailure.OnFailure);
+        var mended = false;
+        ConcurrentQueue<int> ran = [];
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((job, context, _) =>
+        {
+            ran.Enqueue(job.Number);
+            if (job.Number == 1 && !mended)
+                context.Dead("It cannot be done.");
+            return Task.CompletedTask;
+        }));
+        await worker.Queue.EnqueueAsync(flow.Jobs, Cancellation);
+        await EndedAsync(database, 6);
+        Assert.Equal(["dead", "cancelled", "cancelled", "completed", "completed", "cancelled"], await StatesAsync(database));
+        Assert.Equal([1, 4, 5], ran.Order());
+        Assert.Contains(
+            $"Its parent {bad.Id} is dead, and it was to run on success. When that job is retried, this one comes back.",
+            await database.ScalarAsync<string>($"SELECT errors::text FROM outbox.job_history WHERE id = '{onSuccess.Id}'"), StringComparison.Ordinal);
+        Assert.Contains($"{onFailure.Id} is completed, and it was to run on failure", await database.ScalarAsync<string>($"SELECT errors::text FROM outbox.job_history WHERE id = '{noFailure.Id}'"), StringComparison.Ordinal);
+
+        // What has run has run: job 5 ran because its parent was cancelled, and does not again.
+        mended = true;
+        var admin = new JobAdmin(database.Operator);
+        Assert.Equal(1, await admin.RetryAsync(new JobFilter { Ids = [bad.Id] }, Cancellation));
+        await Eventually.TrueAsync(async () => (await StatesAsync(database)).Count(each => each == "completed") == 5, "the chain has run");
+        Assert.Equal(["completed", "completed", "completed", "completed", "completed", "cancelled"], await StatesAsync(database));
+        Assert.Equal([1, 1, 2, 3, 4, 5], ran.Order());
+        Assert.NotEqual(always.Id, behind.Id);
+    }
+
+    [Fact]
+    public async Task Whatever_ends_a_parent_its_children_hear_of_it()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        Dictionary<string, (JobWorkflow Flow, WorkflowJob Child)> flows = [];
+        var queue = new JobQueue(database.DataSource);
+        foreach (var how in new[] { "cancelled by an operator", "deleted by an operator", "deleted by hand", "asked to stop while it ran" })
+        {
+            var flow = new JobWorkflow();
+            var parent = flow.Add(new NumberJob(1), new() { RunAt = TimeProvider.System.GetUtcNow().AddHours(1) });
+            flows[how] = (flow, flow.Add(new NumberJob(2), after: parent));
+            flow.Add(new NumberJob(3), after: parent.OnFailure);
+            await queue.EnqueueAsync(flow.Jobs, Cancellation);
+        }
+
+        var admin = new JobAdmin(database.Operator);
+        JobFilter Parent(string how) => new() { WorkflowId = flows[how].Flow.Id, States = [JobState.Scheduled] };
+        Assert.Equal(1, (await admin.CancelAsync(Parent("cancelled by an operator"), "not today", Cancellation)).Ended);
+        Assert.Equal(1, await admin.DeleteAsync(Parent("deleted by an operator"), Cancellation));
+        await database.ExecuteAsync($"DELETE FROM outbox.jobs WHERE priority > 0 AND workflow_id = '{flows["deleted by hand"].Flow.Id}'");
+        await database.ExecuteAsync($"UPDATE outbox.jobs SET cancel_requested_at = now() WHERE priority > 0 AND workflow_id = '{flows["asked to stop while it ran"].Flow.Id}'");
+
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all have ended");
+        foreach (var (how, (flow, child)) in flows)
+        {
+            Assert.Equal((how, "cancelled"), (how, await database.ScalarAsync<string>($"SELECT state FROM outbox.job_history WHERE id = '{child.Id}'")));
+            Assert.Equal((how, 1L), (how, await database.ScalarAsync<long>($"SELECT count(*) FROM outbox.job_history WHERE state = 'completed' AND workflow_id = '{flow.Id}'")));
+        }
+    }
+
+    [Fact]
+    public async Task A_job_adds_jobs_to_its_own_workflow_together_with_its_end()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<string> ran = [];
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>(
+                async (job, context, token) =>
+                {
+                    ran.Enqueue($"{job.Number}.{context.Attempt}");
+                    if (job.Number > 1)
+                        return;
+                    await using var db = new FlowContext(database.ConnectionString);
+                    context.Result("found");
+                    context.CompleteWith(db);
+                    var flow = db.ContinueWorkflow(context);
+                    var next = flow.Enqueue(new NumberJob(2), after: flow.Existing(context.JobId));
+                    flow.Enqueue(new NumberJob(3), after: next);
+
+                    // Rolled back with everything else, once.
+                    await using var transaction = await db.Database.BeginTransactionAsync(token);
+                    await db.SaveChangesAsync(token);
+                    if (context.Failures == 0)
+                        throw new InvalidOperationException("After the save, before the commit.");
+                    await transaction.CommitAsync(token);
+                },
+                kind =>
+                {
+                    kind.Retry = RetryPolicy.Fixed(TimeSpan.FromMilliseconds(10));
+                    kind.History = HistoryPolicy.None;
+                }));
+        var flow = new JobWorkflow();
+        flow.Add(new NumberJob(1));
+        await worker.Queue.EnqueueAsync(flow.Jobs, Cancellation);
+        await EndedAsync(database, 3);
+        Assert.Equal(["1.1", "1.2", "2.1", "3.1"], ran);
+        Assert.Equal(["completed", "completed", "completed"], await StatesAsync(database));
+        Assert.Equal("\"found\"", await database.ScalarAsync<string>("SELECT result::text FROM outbox.job_history WHERE result IS NOT NULL"));
+        Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE args IS NOT NULL"));
+    }
+
+    [Fact]
+    public async Task A_workflow_is_saved_with_its_entity_keys_of_the_database_included_or_not_at_all()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("CREATE TABLE servers (id bigint GENERATED BY DEFAULT AS IDENTITY, name text NOT NULL CHECK (name <> ''))");
+        foreach (var (name, saved) in new[] { ("", false), ("web1", true) })
+        {
+            await using var db = new FlowContext(database.ConnectionString);
+            var server = new Server { Name = name };
+            db.Add(server);
+            var flow = db.StartWorkflow();
+            var boot = flow.Enqueue(() => new NumberJob((int)server.Id));
+            flow.Enqueue(() => new NumberJob(-(int)server.Id), after: [boot]);
+            flow.Enqueue(new OtherJob("it did not boot"), after: boot.OnFailure);
+            if (saved)
+                await db.SaveChangesAsync(Cancellation);
+            else
+                await Assert.ThrowsAsync<DbUpdateException>(() => db.SaveChangesAsync(Cancellation));
+            Assert.Equal(saved ? 3 : 0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+        }
+
+        Assert.Equal(["2 2", "-2 -2", "-2 "], await database.TextsAsync("SELECT priority || ' ' || coalesce(args ->> 'number', '') FROM outbox.jobs ORDER BY id"));
+        Assert.Equal(2, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_waits"));
+    }
+
+    [Fact]
+    public async Task Parents_that_are_not_there_foreign_or_in_a_circle_are_refused_by_name_and_nothing_is_written()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var other = new JobWorkflow();
+        var foreign = other.Add(new NumberJob(1));
+        await queue.EnqueueAsync(other.Jobs, Cancellation);
+        var flow = new JobWorkflow();
+        var mine = flow.Add(new NumberJob(1));
+
+        // Before anything is sent.
+        var error = Assert.Throws<InvalidJobException>(() => flow.Add(new NumberJob(2), after: foreign));
+        Assert.Equal($"Job 'number' cannot be enqueued: it is to wait for job {foreign.Id} of workflow {other.Id}, and belongs to workflow {flow.Id}. Add both to one workflow.", error.Message);
+        error = Assert.Throws<InvalidJobException>(() => flow.Add(new NumberJob(2), after: [mine, mine.Always]));
+        Assert.Contains($"it is to wait for job {mine.Id} twice, in different ways", error.Message, StringComparison.Ordinal);
+        Assert.Throws<InvalidJobException>(() => flow.Add(new NumberJob(2), after: default(JobParent)));
+        Assert.Single(flow.Jobs);
+
+        // With the insert, by every way in.
+        var unknown = Guid.NewGuid();
+        foreach (var id in new[] { unknown, foreign.Id })
+        {
+            var wrong = new JobWorkflow();
+            var child = wrong.Add(new NumberJob(2), after: wrong.Existing(id));
+            error = await Assert.ThrowsAsync<InvalidJobException>(() => queue.EnqueueAsync(wrong.Jobs, Cancellation));
+            Assert.Equal($"Job {child.Id} cannot be enqueued: its workflow {wrong.Id} has no job {id}. Nothing was written. Add parents before their children, with ids that ascend, in one workflow.", error.Message);
+            await using var db = new FlowContext(database.ConnectionString);
+            var saved = db.StartWorkflow();
+            saved.Enqueue(new NumberJob(2), after: saved.Existing(id));
+            Assert.Contains($"has no job {id}", (await Assert.ThrowsAsync<InvalidJobException>(() => db.SaveChangesAsync(Cancellation))).Message, StringComparison.Ordinal);
+        }
+
+        const string Row = "INSERT INTO outbox.jobs (id, kind, args, priority, workflow_id, depends_on) VALUES ";
+        const string A = "'aaaaaaaa-0000-7000-8000-000000000000'", B = "'bbbbbbbb-0000-7000-8000-000000000000'", Flow = "'ffffffff-0000-7000-8000-000000000000'";
+        foreach (var (sql, says) in new[]
+        {
+            ($"({A}, 'a', '{{}}', -2, {Flow}, jsonb_build_object({A}, 'success'))", "may wait for it"),
+            ($"({A}, 'a', '{{}}', -2, {Flow}, jsonb_build_object({B}, 'success')), ({B}, 'a', '{{}}', -2, {Flow}, jsonb_build_object({A}, 'success'))", "may wait for it"),
+            ($"({A}, 'a', '{{}}', -2, NULL, NULL)", "has no workflow or no parents"),
+            ($"({A}, 'a', '{{}}', -2, {Flow}, '{{}}')", "has no workflow or no parents"),
+            ($"({A}, 'a', '{{}}', -2, {Flow}, '[1]')", "has no workflow or no parents"),
+            ($"({A}, 'a', '{{}}', -2, {Flow}, '{{\"x\": \"success\"}}')", "invalid input syntax for type uuid"),
+            ($"({A}, 'a', '{{}}', 2, {Flow}, NULL), ({B}, 'a', '{{}}', -2, {Flow}, jsonb_build_object({A}, 'sometimes'))", "job_waits_run_on_is"),
+            ($"({A}, 'a', '{{}}', -5, {Flow}, NULL)", "job_priority_is_1_to_4"),
+            ($"({A}, 'a', '{{}}', 0, {Flow}, NULL)", "job_priority_is_1_to_4"),
+        })
+        {
+            Assert.Contains(says, (await Assert.ThrowsAsync<PostgresException>(() => database.ExecuteAsync(Row + sql))).MessageText, StringComparison.Ordinal);
+        }
+
+        Assert.Equal(1, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+    }
+
+    // The process died between the end of a job and what follows from it: whoever beats next makes up for it.
+    [Fact]
+    public async Task What_an_end_asks_for_is_done_by_another_worker_if_the_first_one_did_not_live_to_do_it()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var flow = new JobWorkflow();
+        var parent = flow.Add(new NumberJob(1));
+        var child = flow.Add(new NumberJob(2), after: parent);
+        await queue.EnqueueAsync(flow.Jobs, Cancellation);
+        await database.ExecuteAsync($"""
+            WITH gone AS (DELETE FROM outbox.jobs WHERE id = '{parent.Id}' RETURNING *)
+            INSERT INTO outbox.job_history (id, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, workflow_id)
+            SELECT id, run_at, created_at, 1, priority, max_attempts, 0, 0, 'completed', queue, kind, workflow_id FROM gone
+            """);
+        Assert.Equal("blocked", await database.ScalarAsync<string>($"SELECT state FROM outbox.all_jobs WHERE id = '{child.Id}'"));
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        await EndedAsync(database, 2);
+        Assert.Equal(["completed", "completed"], await StatesAsync(database));
+    }
+
+    // Each child is inserted while its parent runs and ends, at another moment each time; some are late and find it gone.
+    [Fact]
+    public async Task A_child_that_is_inserted_while_its_parent_ends_is_never_left_waiting()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>(async (job, _, token) =>
+        {
+            if (job.Number > 0)
+                await Task.Delay(TimeSpan.FromMilliseconds(job.Number), TimeProvider.System, token);
+        }), o => o.Queue("default", 32));
+        await Parallel.ForEachAsync(Enumerable.Range(1, 150), new ParallelOptions { MaxDegreeOfParallelism = 6, CancellationToken = Cancellation }, async (n, token) =>
+        {
+            var flow = new JobWorkflow();
+            var parent = flow.Add(new NumberJob(n % 7));
+            await worker.Queue.EnqueueAsync(flow.Jobs, token);
+            for (var child = 0; child < 3; child++)
+            {
+                var more = new JobWorkflow(flow.Id, OutboxOptions.Default);
+                more.Add(new NumberJob(0), after: parent);
+                await worker.Queue.EnqueueAsync(more.Jobs, token);
+            }
+        });
+        await EndedAsync(database, 600);
+        Assert.Equal(600, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'"));
+    }
+
+    private static Task EndedAsync(ScratchDatabase database, int jobs) =>
+        Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == jobs, $"{jobs} jobs have ended");
+
+    private static Task<List<string>> StatesAsync(ScratchDatabase database) => database.TextsAsync("SELECT state FROM outbox.all_jobs ORDER BY id");
+
+    private sealed class Server
+    {
+        public long Id { get; set; }
+
+        public string Name { get; set; } = "";
+    }
+
+    private sealed class FlowContext(string connectionString) : DbContext
+    {
+        protected override void OnConfiguring(DbContextOptionsBuilder optionsBuilder) => optionsBuilder.UseNpgsql(connectionString).UseOutbox();
+
+        protected override void OnModelCreating(ModelBuilder modelBuilder) => modelBuilder.Entity<Server>(server =>
+        {
+            server.ToTable("servers");
+            server.Property(each => each.Id).HasColumnName("id");
+            server.Property(each => each.Name).HasColumnName("name");
+        });
+    }
+}
