@@ -5,11 +5,11 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 internal static class Actors
 {
-    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule];
+    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule, EnqueueChild];
 
-    private static readonly string[] Unfinished = ["scheduled", "waiting", "retrying", "running"];
+    private static readonly string[] Unfinished = ["blocked", "scheduled", "waiting", "retrying", "running"];
 
-    private static readonly string[] NotClaimed = ["scheduled", "waiting", "retrying"];
+    private static readonly string[] NotClaimed = ["blocked", "scheduled", "waiting", "retrying"];
 
     private static readonly string[] Finished = ["completed", "cancelled", "dead"];
 
@@ -126,7 +126,11 @@ internal static class Actors
 
     public static readonly Actor Retry = new(
         "retry",
-        Begin(s => s.RunAsync("retry_finished_jobs", Filter(["dead"], ("ids", new[] { GaveUp })))),
+        Begin(async s =>
+        {
+            if ((await s.RunAsync("retry_finished_jobs", Filter(["dead"], ("ids", new[] { GaveUp })))).Count > 0)
+                await s.RunAsync("bring_back_children", ("ids", new[] { GaveUp }));
+        }),
         async s =>
         {
             await s.CommitAsync();
@@ -156,11 +160,34 @@ internal static class Actors
                 ("traceparents", new string?[] { null }),
                 ("workflow_ids", new Guid?[] { null }),
                 ("depends_on", new string?[] { null }));
-            s.Note(() => s.Situation.Enqueued = true);
+            s.Note(() => s.Situation.Enqueued.Add(New));
         }),
         Commit);
 
     public static readonly Actor EnqueueRolledBack = new("enqueue and roll back", Enqueue.Steps[0], s => s.RollbackAsync());
+
+    // While its parent runs, ends, or is gone already.
+    public static readonly Actor EnqueueChild = new(
+        "enqueue child",
+        Begin(async s =>
+        {
+            try
+            {
+                await s.SqlAsync($$"""
+                    INSERT INTO outbox.jobs (id, kind, args, priority, workflow_id, depends_on)
+                    VALUES ('{{Late}}', 'a', '{}', -2, '{{Workflow}}', '{"{{Held}}": "success"}')
+                    """);
+                s.Note(() => s.Situation.Enqueued.Add(Late));
+            }
+            catch (PostgresException e) when (e.SqlState == InvalidJobException.SqlState)
+            {
+                // Nobody knows its parent any more; its transaction can only be rolled back.
+            }
+        }),
+        Commit);
+
+    // Two workers may do it at once: the one that has ended a job, and the one whose heartbeat says that there is something.
+    public static readonly Actor Settle = new("settle", Begin(s => s.RunAsync("settle_jobs")), Commit);
 
     // Drops a partition of the history, which waits for everyone who writes to it.
     public static readonly Actor Maintain = new(
@@ -203,7 +230,7 @@ internal static class Actors
     public static readonly IReadOnlyList<Actor> All =
     [
         ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, KeepStepA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
-        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule,
+        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule, EnqueueChild, Settle,
     ];
 
     public static Actor Finish(string who, Guid job, Guid token) => new(

@@ -48,6 +48,18 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
         Assert.True(orders > 0);
     }
 
+    // Each of them tells the child of another parent's end.
+    [Theory]
+    [InlineData("finish A")]
+    [InlineData("complete A")]
+    [InlineData("cancel")]
+    [InlineData("enqueue child")]
+    public async Task Two_settlements_beside_an_end_keep_every_promise_in_every_order(string name)
+    {
+        await using var interleaving = await Interleaving.OfAsync(stage.Database, [Actors.Settle, Actors.Settle, Find(name)]);
+        Assert.True(await interleaving.AllAsync() > 0);
+    }
+
     // Orders that once failed, and one to show how it is written.
     [Theory]
     [InlineData("complete A, rescue", "0 1 0 1 0 1")]

@@ -5,7 +5,8 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 // Where every order begins, what the actors learned on the way, and what must be true at the end.
 //   worker A, whose lease has ended though nobody has noticed, holds job `held` at its first attempt;
 //   worker B is well; job `waits` is due; job `retries` has failed once and waits an hour; job `gave_up` is in the history;
-//   schedule `s`, version 1, has not ticked yet.
+//   schedule `s`, version 1, has not ticked yet;
+//   job `child` waits for `held`, and for one that has completed, which nobody has told it yet; job `orphan` was cancelled because `gave_up` gave up.
 internal sealed class Situation(NpgsqlConnection connection)
 {
     public static readonly Guid A = new("aaaaaaaa-0000-4000-8000-000000000000");
@@ -20,24 +21,35 @@ internal sealed class Situation(NpgsqlConnection connection)
     public static readonly Guid TickedA = new("00000000-0000-7000-8000-000000000006");
     public static readonly Guid TickedB = new("00000000-0000-7000-8000-000000000007");
     public static readonly Guid Ran = new("00000000-0000-7000-8000-000000000008");
+    public static readonly Guid Child = new("00000000-0000-7000-8000-000000000009");
+    public static readonly Guid Late = new("00000000-0000-7000-8000-00000000000a");
+    public static readonly Guid Orphan = new("00000000-0000-7000-8000-00000000000b");
+    public static readonly Guid Past = new("00000000-0000-7000-8000-00000000000c");
+    public static readonly Guid Workflow = new("f0000000-0000-7000-8000-000000000001");
+
     public static readonly DateTime TickAt = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc);
     public static readonly DateTime RunAt = TickAt.AddMinutes(1);
     public static readonly DateTime ChangedAt = TickAt.AddHours(-1);
 
     private const string Reset = """
         DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM effects;
-        DELETE FROM outbox.schedules; DELETE FROM outbox.schedule_ticks;
+        DELETE FROM outbox.schedules; DELETE FROM outbox.schedule_ticks; DELETE FROM outbox.job_waits; DELETE FROM outbox.unsettled_jobs;
         INSERT INTO outbox.schedules (name, kind, every, changed_at) VALUES ('s', 'a', interval '1 hour', '2025-12-31 23:00+00');
         INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
         VALUES ('aaaaaaaa-0000-4000-8000-000000000000', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
                ('bbbbbbbb-0000-4000-8000-000000000000', 'b', 'h', 1, '1', interval '1 day', '{}', '{a}', now());
-        INSERT INTO outbox.jobs (id, kind, args, attempt, lease_token, worker_id, claimed_at, run_at)
-        VALUES ('00000000-0000-7000-8000-000000000001', 'a', '{}', 1, 'a0000000-0000-4000-8000-000000000001', 'aaaaaaaa-0000-4000-8000-000000000000', now(), now() - interval '1 s'),
-               ('00000000-0000-7000-8000-000000000002', 'a', '{}', 0, NULL, NULL, NULL, now() - interval '1 s');
+        INSERT INTO outbox.jobs (id, kind, args, attempt, lease_token, worker_id, claimed_at, run_at, workflow_id)
+        VALUES ('00000000-0000-7000-8000-000000000001', 'a', '{}', 1, 'a0000000-0000-4000-8000-000000000001', 'aaaaaaaa-0000-4000-8000-000000000000', now(), now() - interval '1 s', 'f0000000-0000-7000-8000-000000000001'),
+               ('00000000-0000-7000-8000-000000000002', 'a', '{}', 0, NULL, NULL, NULL, now() - interval '1 s', NULL);
         INSERT INTO outbox.jobs (id, kind, args, attempt, failures, run_at)
         VALUES ('00000000-0000-7000-8000-000000000005', 'a', '{}', 1, 1, now() + interval '1 hour');
-        INSERT INTO outbox.job_history (id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, args)
-        VALUES ('00000000-0000-7000-8000-000000000003', now(), now(), now(), 1, 2, 20, 1, 0, 'dead', 'default', 'a', '{}');
+        INSERT INTO outbox.job_history (id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, args, workflow_id, depends_on, errors)
+        VALUES ('00000000-0000-7000-8000-000000000003', now(), now(), now(), 1, 2, 20, 1, 0, 'dead', 'default', 'a', '{}', 'f0000000-0000-7000-8000-000000000002', NULL, NULL),
+               ('00000000-0000-7000-8000-00000000000b', now(), now(), now(), 0, 2, 20, 0, 0, 'cancelled', 'default', 'a', '{}', 'f0000000-0000-7000-8000-000000000002',
+                '{"00000000-0000-7000-8000-000000000003": "success"}', '[{"type": "parent"}]'),
+               ('00000000-0000-7000-8000-00000000000c', now(), now(), now(), 1, 2, 20, 0, 0, 'completed', 'default', 'a', '{}', 'f0000000-0000-7000-8000-000000000001', NULL, NULL);
+        INSERT INTO outbox.jobs (id, kind, args, priority, workflow_id, depends_on)
+        VALUES ('00000000-0000-7000-8000-000000000009', 'a', '{}', -2, 'f0000000-0000-7000-8000-000000000001', '{"00000000-0000-7000-8000-000000000001": "success", "00000000-0000-7000-8000-00000000000c": "success"}');
         """;
 
     private const string OldHistory = "CREATE TABLE IF NOT EXISTS outbox.job_history_20200101 PARTITION OF outbox.job_history FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')";
@@ -45,6 +57,7 @@ internal sealed class Situation(NpgsqlConnection connection)
     private readonly List<Guid> ended = [];
     private readonly List<Guid> claimed = [];
     private readonly Dictionary<Guid, int> lastAttempts = [];
+    private bool isCancelled;
 
     // An attempt was ended by someone who was told that he had ended it.
     public void Ended(Guid job) => ended.Add(job);
@@ -54,14 +67,15 @@ internal sealed class Situation(NpgsqlConnection connection)
     // From here on nobody begins another attempt of what was there.
     public void Cancelled()
     {
-        foreach (var job in new[] { Held, Waits, Retries })
+        isCancelled = true;
+        foreach (var job in new[] { Held, Waits, Retries, Child })
             lastAttempts[job] = Attempts(job);
     }
 
     // Taken away on an operator's wish: it need not be anywhere.
     public HashSet<Guid> Deleted { get; } = [];
 
-    public bool Enqueued { get; set; }
+    public HashSet<Guid> Enqueued { get; } = [];
 
     public Mutant? Mutant { get; init; }
 
@@ -71,7 +85,8 @@ internal sealed class Situation(NpgsqlConnection connection)
         claimed.Clear();
         lastAttempts.Clear();
         Deleted.Clear();
-        Enqueued = false;
+        Enqueued.Clear();
+        isCancelled = false;
         await using var command = new NpgsqlCommand(withOldHistory ? Reset + OldHistory : Reset, connection);
         await command.ExecuteNonQueryAsync();
     }
@@ -90,24 +105,32 @@ internal sealed class Situation(NpgsqlConnection connection)
         await CheckTicksAsync();
         await EmptyAsync("I9: a dead worker is never forgotten", "SELECT id FROM outbox.workers WHERE dead_at IS NOT NULL");
 
-        var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes) FROM outbox.job_history"))
+        var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes, state) FROM outbox.job_history"))
             .ConvertAll(each => each.Split(' '))
-            .ToDictionary(each => Guid.Parse(each[0]), each => (Attempt: int.Parse(each[1], null), Crashes: int.Parse(each[2], null)));
-        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New })
+            .ToDictionary(each => Guid.Parse(each[0]), each => (Attempt: int.Parse(each[1], null), Crashes: int.Parse(each[2], null), State: each[3]));
+        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New, Child, Late, Orphan })
         {
             if (!ends.TryGetValue(job, out var end))
             {
-                Assert.True(Deleted.Contains(job) || (job == New && !Enqueued), $"I1: job {job} is lost");
+                Assert.True(Deleted.Contains(job) || ((job == New || job == Late) && !Enqueued.Contains(job)), $"I1: job {job} is lost");
                 continue;
             }
 
-            Assert.True(job != New || Enqueued, "I2: a job exists whose transaction was rolled back");
+            Assert.True((job != New && job != Late) || Enqueued.Contains(job), "I2: a job exists whose transaction was rolled back");
             Assert.True(end.Attempt == Attempts(job), $"I10: job {job} counts {end.Attempt} attempts, and there were {Attempts(job)}");
             Assert.True(!lastAttempts.TryGetValue(job, out var last) || end.Attempt <= last, $"I10: job {job} was cancelled at attempt {last}, and began another");
             var endings = ended.Count(each => each == job) + end.Crashes + (job == GaveUp || job == Retries ? 1 : 0);
             Assert.True(endings == end.Attempt, $"I4: of {end.Attempt} attempts of job {job}, {endings} were ended: two thought they had ended the same, or none did");
         }
 
+        // Those that an operator cancelled, or deleted the parent of, ended as he wished.
+        foreach (var (child, parent) in new[] { (Child, Held), (Late, Held), (Orphan, GaveUp) })
+        {
+            if (!isCancelled && !Deleted.Contains(Past) && ends.TryGetValue(child, out var end) && ends.TryGetValue(parent, out var before))
+                Assert.True((end.State == "completed") == (before.State == "completed"), $"I12: job {child} is {end.State}, and its parent {parent} is {before.State}");
+        }
+
+        await EmptyAsync("I12: somebody waits for nobody", "SELECT job_id FROM outbox.job_waits UNION ALL SELECT job_id FROM outbox.unsettled_jobs");
         await EmptyAsync(
             "I3: an effect without its completion, or twice",
             """
@@ -149,11 +172,22 @@ internal sealed class Situation(NpgsqlConnection connection)
     {
         await session.SqlAsync("UPDATE outbox.workers SET heartbeat_at = now() - interval '1 hour' WHERE id = 'aaaaaaaa-0000-4000-8000-000000000000'");
         await session.SqlAsync("UPDATE outbox.jobs SET run_at = now() WHERE lease_token IS NULL AND run_at > now()");
-        foreach (var actor in new[] { Actors.Rescue, Actors.FinishCancelled, Actors.ClaimB })
-            await RunAsync(actor);
-        var held = await session.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE worker_id = 'bbbbbbbb-0000-4000-8000-000000000000'");
-        foreach (var row in held)
-            await RunAsync(Actors.Finish("B", (Guid)row[0], (Guid)row[1]));
+        await RunAsync(Actors.Rescue);
+        await RunAsync(Actors.FinishCancelled);
+
+        // As often as there are generations.
+        for (var more = true; more;)
+        {
+            while ((bool)(await session.SqlAsync("SELECT more FROM outbox.settle_jobs(NULL)"))[0][0])
+            {
+            }
+
+            await RunAsync(Actors.ClaimB);
+            var held = await session.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE worker_id = 'bbbbbbbb-0000-4000-8000-000000000000'");
+            foreach (var row in held)
+                await RunAsync(Actors.Finish("B", (Guid)row[0], (Guid)row[1]));
+            more = held.Count > 0;
+        }
 
         async Task RunAsync(Actor actor)
         {
