@@ -268,6 +268,8 @@ public sealed class WorkflowTests
             await worker.Queue.EnqueueAsync(flow.Jobs, token);
             for (var child = 0; child < 3; child++)
             {
+                if (child == 2 && n % 5 == 0)
+                    await worker.Queue.WaitAsync(parent.Id, TimeSpan.FromSeconds(20), token);
                 var more = new JobWorkflow(flow.Id, OutboxOptions.Default);
                 more.Add(new NumberJob(0), after: parent);
                 await worker.Queue.EnqueueAsync(more.Jobs, token);
