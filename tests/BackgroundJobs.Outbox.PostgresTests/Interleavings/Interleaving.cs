@@ -38,10 +38,14 @@ internal sealed class Interleaving : IAsyncDisposable
         static Task<NpgsqlConnection> OpenAsync(NpgsqlDataSource source) => source.OpenConnectionAsync(TestContext.Current.CancellationToken).AsTask();
     }
 
-    public async Task<int> AllAsync()
+    public Task<int> AllAsync() => EachAsync(Orders.Of(actors));
+
+    public Task<int> SomeAsync(int orders) => EachAsync(Orders.Some(actors, orders));
+
+    private async Task<int> EachAsync(IEnumerable<int[]> orders)
     {
         var count = 0;
-        foreach (var order in Orders.Of(actors))
+        foreach (var order in orders)
         {
             await OneAsync(order);
             count++;

@@ -3,15 +3,18 @@ using BackgroundJobs.Outbox.PostgresTests.Support;
 namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 // The library's own SQL in every order that two sessions can bring about, and of three of which one rescues. Most faults of job queues were
-// orders of two or three short transactions; here they are enumerated. OUTBOX_INTERLEAVINGS=all takes every triple with a rescue, which takes
-// long; otherwise those of four actors that are at work when a worker dies.
+// orders of two or three short transactions; here they are enumerated. Of the triples with a rescue those of four actors that are at work when a
+// worker dies are taken in every order, and all others in some orders by chance; OUTBOX_INTERLEAVINGS=all takes all in every order, which takes
+// more than an hour.
 public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutputHelper output) : IClassFixture<InterleavingTests.Stage>
 {
+    private const int OrdersByChance = 8;
+
     private static readonly Actor[] OfTheHeldJob = [Actors.ClaimB, Actors.BeatA, Actors.CompleteA, Actors.FailA];
 
     public static TheoryData<string> Everyone => [.. Actors.All.Select(actor => actor.Name)];
 
-    public static TheoryData<string> Partners => [.. TriplesOf().Where(each => ThirdsOf(each).Any()).Select(each => each.Name)];
+    public static TheoryData<string> Partners => [.. Actors.All.Where(each => ThirdsOf(each).Any()).Select(each => each.Name)];
 
     [Fault("W06", "a heartbeat beside the completion of the same job, in every order", "neither waits for the other: the lease is the worker's row")]
     [Theory]
@@ -34,14 +37,14 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
     [Fault("W15", "declared dead while it is about to end, in every order", "one outcome")]
     [Theory]
     [MemberData(nameof(Partners))]
-    public async Task Three_at_a_time_of_which_one_rescues_keep_every_promise_in_every_order(string name)
+    public async Task Three_at_a_time_of_which_one_rescues_keep_every_promise(string name)
     {
         var one = Find(name);
         var orders = 0;
         foreach (var other in ThirdsOf(one))
         {
             await using var interleaving = await Interleaving.OfAsync(stage.Database, [Actors.Rescue, one, other]);
-            orders += await interleaving.AllAsync();
+            orders += await (AllOrders || (OfTheHeldJob.Contains(one) && OfTheHeldJob.Contains(other)) ? interleaving.AllAsync() : interleaving.SomeAsync(OrdersByChance));
         }
 
         output.WriteLine($"{orders} orders");
@@ -84,10 +87,9 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
         static Task Nothing(Session session) => Task.CompletedTask;
     }
 
-    private static IEnumerable<Actor> TriplesOf() =>
-        Environment.GetEnvironmentVariable("OUTBOX_INTERLEAVINGS") == "all" ? Actors.All : OfTheHeldJob;
+    private static bool AllOrders => Environment.GetEnvironmentVariable("OUTBOX_INTERLEAVINGS") == "all";
 
-    private static IEnumerable<Actor> ThirdsOf(Actor one) => TriplesOf().SkipWhile(each => each != one).Where(each => !Actors.CannotMeet(one, each));
+    private static IEnumerable<Actor> ThirdsOf(Actor one) => Actors.All.SkipWhile(each => each != one).Where(each => !Actors.CannotMeet(one, each));
 
     private static Actor Find(string name) => Actors.All.Single(actor => actor.Name == name);
 

@@ -3,6 +3,17 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 // All orders in which the steps of some actors can follow each other, each actor's own in their order.
 internal static class Orders
 {
+    // As many by chance; some may be the same.
+    public static IEnumerable<int[]> Some(IReadOnlyList<Actor> actors, int count)
+    {
+        var order = actors.SelectMany((actor, at) => Enumerable.Repeat(at, actor.Steps.Count)).ToArray();
+        for (; count > 0; count--)
+        {
+            Random.Shared.Shuffle(order);
+            yield return [.. order];
+        }
+    }
+
     // Each as the numbers of the actors: 0 1 1 0.
     public static IEnumerable<int[]> Of(IReadOnlyList<Actor> actors)
     {
