@@ -152,6 +152,7 @@ DECLARE
     waiting  uuid[];
     parents  uuid[];
     freed    uuid[];
+    states   jsonb;
     given_up integer;
 BEGIN
     released := 0;
@@ -202,6 +203,18 @@ BEGIN
     ORDER BY id
     FOR UPDATE;
 
+    -- Of each parent once. A retry of one that had ended waits for our locks from here on.
+    SELECT jsonb_object_agg(
+        gone.parent_id,
+        coalesce((
+            SELECT past.state
+            FROM outbox.job_history AS past
+            WHERE past.id = gone.parent_id
+            ORDER BY past.finished_at DESC
+            LIMIT 1), 'deleted'))
+    INTO states
+    FROM (SELECT DISTINCT unnest(parents) AS parent_id) AS gone;
+
     WITH decided AS (
         DELETE FROM outbox.job_waits AS wait
         USING unnest(waiting, parents) AS each (job_id, parent_id)
@@ -210,28 +223,30 @@ BEGIN
           AND NOT EXISTS (SELECT FROM outbox.jobs AS parent WHERE parent.id = each.parent_id)
         RETURNING wait.job_id, wait.parent_id, wait.run_on
     ),
-    ended AS MATERIALIZED (
+    judged AS MATERIALIZED (
         SELECT
-            gone.parent_id,
-            coalesce((
-                SELECT past.state
-                FROM outbox.job_history AS past
-                WHERE past.id = gone.parent_id
-                ORDER BY past.finished_at DESC
-                LIMIT 1), 'deleted') AS state
-        FROM (SELECT DISTINCT parent_id FROM decided) AS gone
-    ),
-    refused AS MATERIALIZED (
-        SELECT DISTINCT ON (decided.job_id) decided.job_id, decided.parent_id, decided.run_on, ended.state
-        FROM decided
-        JOIN ended ON ended.parent_id = decided.parent_id
-        WHERE CASE decided.run_on WHEN 'success' THEN ended.state <> 'completed' WHEN 'failure' THEN ended.state = 'completed' ELSE false END
-        ORDER BY decided.job_id, decided.parent_id
+            job_id,
+            (array_agg(parent_id ORDER BY parent_id) FILTER (WHERE refuses))[1] AS parent_id,
+            (array_agg(run_on ORDER BY parent_id) FILTER (WHERE refuses))[1] AS run_on
+        FROM (
+            SELECT
+                job_id,
+                parent_id,
+                run_on,
+                CASE run_on
+                    WHEN 'success' THEN states ->> parent_id::text <> 'completed'
+                    WHEN 'failure' THEN states ->> parent_id::text = 'completed'
+                    ELSE false
+                END AS refuses
+            FROM decided
+        ) AS each_wait
+        GROUP BY job_id
     ),
     removed AS (
         DELETE FROM outbox.jobs AS job
-        USING refused
-        WHERE job.id = refused.job_id
+        USING judged
+        WHERE judged.parent_id IS NOT NULL
+          AND job.id = judged.job_id
         RETURNING
             job.id,
             job.run_at,
@@ -251,9 +266,8 @@ BEGIN
             job.workflow_id,
             job.depends_on,
             job.errors,
-            refused.parent_id,
-            refused.run_on,
-            refused.state
+            judged.parent_id,
+            judged.run_on
     ),
     remembered AS (
         INSERT INTO outbox.job_history (
@@ -282,14 +296,14 @@ BEGIN
             CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END || jsonb_build_object(
                 'attempt', attempt,
                 'type', 'parent',
-                'message', format('Its parent %s is %s, and it was to run on %s. When that job is retried, this one comes back.', parent_id, state, run_on),
+                'message', format('Its parent %s is %s, and it was to run on %s. When that job is retried, this one comes back.', parent_id, states ->> parent_id::text, run_on),
                 'at', clock_timestamp())
         FROM removed
         RETURNING id
     )
     SELECT
         (SELECT count(*) FROM remembered),
-        ARRAY(SELECT DISTINCT job_id FROM decided WHERE NOT EXISTS (SELECT FROM refused WHERE refused.job_id = decided.job_id))
+        ARRAY(SELECT job_id FROM judged WHERE judged.parent_id IS NULL)
     INTO given_up, freed;
     more := more OR given_up > 0;
 

@@ -22,13 +22,19 @@ internal static class DrainFloor
 
         var claimed = Channel.CreateBounded<(Guid[] Ids, Guid Token)>(2);
         var watch = Stopwatch.StartNew();
-        await Task.WhenAll(
+        Task[] both =
+        [
             ClaimAsync(source, worker, batch, claimed.Writer),
             RecordAsync(source, history, claimed.Reader, recorded =>
             {
                 if (recorded <= warmUp)
                     watch.Restart();
-            }));
+            }),
+        ];
+
+        // If one fails the other would wait for it for ever.
+        await await Task.WhenAny(both);
+        await Task.WhenAll(both);
         await Role.UntilAsync("SELECT NOT EXISTS (SELECT FROM outbox.jobs)");
         return new { seconds = watch.Elapsed.TotalSeconds };
     }
@@ -84,8 +90,9 @@ internal static class DrainFloor
         NpgsqlParameter<short[]> histories = new();
         NpgsqlParameter<string?[]> nothing = new();
         NpgsqlParameter<string?[]> nothingElse = new();
+        NpgsqlParameter<string?[]> nothingAtAll = new();
         await using var command = SqlFile.Read(typeof(JobQueue).Assembly, "sql/finish_jobs.sql", "outbox").Command(
-            connection, ("ids", ids), ("lease_tokens", tokens), ("states", states), ("history", histories), ("errors", nothing), ("cursors", nothingElse));
+            connection, ("ids", ids), ("lease_tokens", tokens), ("states", states), ("history", histories), ("errors", nothing), ("cursors", nothingElse), ("results", nothingAtAll));
         await foreach (var (each, token) in claimed.ReadAllAsync())
         {
             ids.TypedValue = each;
@@ -95,7 +102,7 @@ internal static class DrainFloor
             Array.Fill(states.TypedValue, "completed");
             histories.TypedValue = new short[each.Length];
             Array.Fill(histories.TypedValue, (short)history);
-            nothing.TypedValue = nothingElse.TypedValue = new string?[each.Length];
+            nothing.TypedValue = nothingElse.TypedValue = nothingAtAll.TypedValue = new string?[each.Length];
             if (!command.IsPrepared)
                 await command.PrepareAsync();
             await command.ExecuteNonQueryAsync();

@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore;
 
 namespace BackgroundJobs.Outbox.Chaos.Actors;
@@ -36,6 +37,16 @@ internal sealed class Draw
     // A user who does not wait: a twentieth of them goes away while the commit is under way.
     public CancellationToken Impatient() =>
         patience < 10 ? new CancellationTokenSource(TimeSpan.FromMilliseconds(patience), TimeProvider.System).Token : CancellationToken.None;
+
+    public WorkflowJob Enqueue(DbWorkflow flow) => kind switch
+    {
+        < 30 => flow.Enqueue(new EffectJob(milliseconds)),
+        < 50 => flow.Enqueue(new BriefJob()),
+        < 70 => flow.Enqueue(new HopelessJob()),
+        < 90 => flow.Enqueue(new FlakyJob(Failures)),
+        < 99 => flow.Enqueue(new LongJob(milliseconds % 100)),
+        _ => flow.Enqueue(new CrashJob()),
+    };
 
     public Guid Enqueue(DbContext db) => kind switch
     {

@@ -16,7 +16,7 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
     {
         // Everything that is drawn is drawn here, so that a seed gives the same operations whatever becomes of them.
         var draw = new Draw(random);
-        return random.Next(12) switch
+        return random.Next(13) switch
         {
             0 => RunAsync(draw, ImplicitAsync),
             1 => RunAsync(draw, operation => Task.Run(() => Save(draw, operation))),
@@ -29,7 +29,8 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
             8 => RunAsync(draw, LateAsync),
             9 => RunAsync(draw, operation => WithoutEfAsync(draw, operation)),
             10 => RunAsync(draw, InSqlAsync),
-            _ => RunAsync(draw, operation => ManyAsync(draw, operation)),
+            11 => RunAsync(draw, operation => ManyAsync(draw, operation)),
+            _ => RunAsync(draw, operation => FlowAsync(draw, operation)),
         };
 
         async Task ImplicitAsync(Guid operation)
@@ -159,6 +160,25 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
         for (var each = 0; each < 15; each++)
             Add(db, draw, operation);
         await db.SaveChangesAsync();
+    }
+
+    // A diamond, and what runs where its beginning fails.
+    private async Task FlowAsync(Draw draw, Guid operation)
+    {
+        await using var db = new ChaosDb(plain);
+        var flow = db.StartWorkflow();
+        var first = Add(draw.Enqueue(flow));
+        var left = Add(flow.Enqueue(new EffectJob(10), after: first));
+        var right = Add(flow.Enqueue(new BriefJob(), after: first.Always));
+        Add(flow.Enqueue(new EffectJob(10), after: [left.Always, right]));
+        Add(flow.Enqueue(new PlainJob(), after: first.OnFailure));
+        await db.SaveChangesAsync(draw.Impatient());
+
+        WorkflowJob Add(WorkflowJob job)
+        {
+            db.Entities.Add(new Entity { Operation = operation, JobId = job.Id });
+            return job;
+        }
     }
 
     private static async Task InsertAsync(NpgsqlConnection connection, NpgsqlTransaction transaction, Guid operation, Guid job)

@@ -18,16 +18,23 @@ internal sealed class Checker
     private readonly Dictionary<string, (int Count, List<string> Examples)> violations = [];
 
     private readonly TickChecker ticking;
+    private readonly FlowChecker flows;
 
     // Both clocks, read at once: the actors' lines carry the one, the log the other.
     private readonly long ticks = Stopwatch.GetTimestamp();
     private readonly DateTimeOffset utc = TimeProvider.System.GetUtcNow();
 
-    public Checker() => ticking = new(Broken);
+    public Checker()
+    {
+        ticking = new(Broken);
+        flows = new(Broken);
+    }
 
     public int Jobs => jobs.Count;
 
     public int Ticks => ticking.Ticks;
+
+    public int Released => flows.Released;
 
     public int Rescues => rescues.Count;
 
@@ -52,12 +59,15 @@ internal sealed class Checker
                 case "outbox.jobs" when change.Kind == ChangeKind.Insert:
                     if (Insert(change))
                         inserted.Add(change.Id());
+                    flows.Inserted(change);
                     break;
                 case "outbox.jobs" when change.Kind == ChangeKind.Update:
+                    flows.Updated(change, jobs);
                     Update(change, transaction);
                     break;
                 case "outbox.jobs":
                     End(change.Id(), history.GetValueOrDefault(change.Id()), transaction.At, completed);
+                    flows.Ended(change.Id(), history.GetValueOrDefault(change.Id()), jobs);
                     break;
             }
         }

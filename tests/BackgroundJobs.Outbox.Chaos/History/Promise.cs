@@ -10,6 +10,7 @@ internal static class Promise
     public const string CalledFirst = "I3 another system is called at least once before the completion";
     public const string Fence = "I4 who lost the lease writes nothing";
     public const string Ticks = "I8 each tick of a schedule has one job";
+    public const string Graph = "I12 a job runs when its parents have ended as it wished";
     public const string Legal = "I10 every change is a legal one";
     public const string Atomic = "I2 entity and job are committed together, once";
     public const string Honest = "I15 what a writer was told is true";
@@ -17,5 +18,5 @@ internal static class Promise
     public const string NoLeak = "I13 nothing is left behind";
     public const string Sound = "indexes agree with their tables";
 
-    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Legal, Atomic, Honest, Live, NoLeak, Sound];
+    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Graph, Legal, Atomic, Honest, Live, NoLeak, Sound];
 }

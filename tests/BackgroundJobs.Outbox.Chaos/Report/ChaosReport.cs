@@ -31,6 +31,10 @@ internal sealed class ChaosReport(
 
     public int Ticks => checker.Ticks;
 
+    public int Released => checker.Released;
+
+    public int GraphBroken => checker.Count(Promise.Graph);
+
     public int TicksBroken => checker.Count(Promise.Ticks);
 
     public IReadOnlyList<InjectedFault> Injected => injected;
@@ -56,6 +60,7 @@ internal sealed class ChaosReport(
     [
         .. families.Where(name => !injected.Any(fault => fault.Name == name && fault.Effect is not null)).Select(name => $"never took effect: {name}"),
         .. Unseen(checker.Ticks, "the schedule never ticked"),
+        .. Unseen(checker.Released, "no job that waited for others was let go"),
         .. Unseen(checker.Rescues, "no job was rescued"),
         .. Unseen(told.FencedRejected, "no write of a worker that had lost its lease was refused"),
         .. Unseen(told.UnknownCommitted, "no commit whose answer was lost turned out to have happened"),

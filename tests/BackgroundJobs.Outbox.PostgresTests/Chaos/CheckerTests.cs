@@ -239,6 +239,32 @@ public sealed class CheckerTests : IDisposable
         Assert.Equal(broken, checker.Count(Promise.Ticks));
     }
 
+    [Theory]
+    [InlineData(0, "success", "completed", false)]
+    [InlineData(1, "success", "dead", false)]
+    [InlineData(1, "success", null, false)]
+    [InlineData(1, "failure", "completed", false)]
+    [InlineData(0, "failure", "cancelled", false)]
+    [InlineData(0, "always", "dead", false)]
+    [InlineData(1, "always", null, false)]
+    [InlineData(0, "success", "dead", true)]
+    [InlineData(1, "success", "completed", true)]
+    [InlineData(1, "success", null, true)]
+    public void A_job_that_is_let_go_or_cancelled_against_its_edges_is_found(int broken, string edge, string? parent, bool isCancelled)
+    {
+        var child = Guid.NewGuid();
+        Enqueue();
+        Hear($"{Inserted(child, PlainJob.Kind)} priority[smallint]:-2 depends_on[jsonb]:'{{\"{Job}\": \"{edge}\"}}'");
+        Claim(1, A);
+        if (parent is not null)
+            Hear($"table outbox.jobs: DELETE: id[uuid]:'{Job}'", Remembered(1).Replace("'completed'", $"'{parent}'", StringComparison.Ordinal));
+        if (isCancelled)
+            Hear($"table outbox.jobs: DELETE: id[uuid]:'{child}'", $"table outbox.job_history: INSERT: id[uuid]:'{child}' state[text]:'cancelled' attempt[integer]:0 errors[jsonb]:'[{{\"type\": \"parent\"}}]'");
+        else
+            Hear($"table outbox.jobs: UPDATE: id[uuid]:'{child}' lease_token[uuid]:null worker_id[uuid]:null attempt[integer]:0 priority[smallint]:2");
+        Assert.Equal(broken, checker.Count(Promise.Graph));
+    }
+
     [Fact]
     public void How_long_a_dead_workers_job_lay_about_is_measured()
     {

@@ -77,6 +77,18 @@ public static class ReadmeExample
         // readme:end
     }
 
+    public static async Task<EndedJob> WorkflowAsync(AppDb db, JobQueue queue, Server[] servers)
+    {
+        // readme:begin
+        var flow = db.StartWorkflow();
+        var boots = servers.Select(server => flow.Enqueue(() => new BootServer(server.Id))).ToList();
+        var report = flow.Enqueue(new SendReport(7), after: [.. boots]);                           // when all have completed; or some.Always, one.OnFailure
+        await db.SaveChangesAsync();                                                                // the servers and the whole graph, or nothing
+        var ended = await queue.WaitAsync(report.Id, TimeSpan.FromMinutes(5));                      // how it ended, and what it left with context.Result(...)
+        // readme:end
+        return ended;
+    }
+
     public static void Schedules(IServiceCollection services)
     {
         // readme:begin

@@ -24,16 +24,20 @@ public sealed partial class ReadmeTests
         Assert.Equal("completed", await database.ScalarAsync<string>("SELECT state FROM outbox.job_history"));
     }
 
-    [Fact]
-    public async Task Every_line_of_csharp_in_the_readme_is_compiled()
+    [Theory]
+    [InlineData("README.md", "ReadmeExample.cs", 8)]
+    [InlineData("docs/workflows.md", "WorkflowsExample.cs", 6)]
+    [InlineData("docs/long-jobs.md", "LongJobsExample.cs", 2)]
+    public async Task Every_line_of_csharp_in_what_users_read_is_compiled(string document, string example, int count)
     {
-        var readme = (await File.ReadAllTextAsync(Repository.PathOf("README.md"), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
+        var readme = (await File.ReadAllTextAsync(Repository.PathOf(document.Split('/')), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
         var source = (await File.ReadAllTextAsync(
-            Repository.PathOf("tests", "BackgroundJobs.Outbox.PostgresTests", "Examples", "ReadmeExample.cs"), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
+            Repository.PathOf("tests", "BackgroundJobs.Outbox.PostgresTests", "Examples", example), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");
         var parts = Marked().Matches(source).Select(match => Dedent(match.Groups[1].Value)).ToList();
-        Assert.All(parts, part => Assert.Contains(part, readme, StringComparison.Ordinal));
-        var blocks = Blocks().Matches(readme).Select(match => parts.Aggregate(match.Groups[1].Value, (block, part) => block.Replace(part, "", StringComparison.Ordinal))).ToList();
-        Assert.Equal(7, blocks.Count);
+        List<string> code = [.. Blocks().Matches(readme).Select(match => Dedent(match.Groups[1].Value))];
+        Assert.All(parts, part => Assert.Contains(code, block => block.Contains(part, StringComparison.Ordinal)));
+        var blocks = code.Select(each => parts.Aggregate(each, (block, part) => block.Replace(part, "", StringComparison.Ordinal))).ToList();
+        Assert.Equal(count, blocks.Count);
         Assert.All(blocks, rest => Assert.Equal("", rest.Trim()));
     }
 

@@ -52,6 +52,7 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
     }
 
     // Each of them tells the child of another parent's end.
+    [Fault("J08", "two settlements of one child beside the end of a parent, in every order", "the child runs if and only if its parents have completed")]
     [Theory]
     [InlineData("finish A")]
     [InlineData("complete A")]

@@ -12,6 +12,7 @@ public sealed class WorkflowModelTests(ITestOutputHelper output)
     private const int Size = 14;
 
     // 0: another one each time.
+    [Fault("J06", "840 jobs in graphs by chance, of which some give up, are retried, and bring back what they had cancelled", "each ends as a model says, none starts before its parents have ended")]
     [Theory]
     [InlineData(1)]
     [InlineData(0)]

@@ -78,6 +78,7 @@ public sealed class WorkflowTests
         Assert.NotEqual(always.Id, behind.Id);
     }
 
+    [Fault("J03", "a parent is cancelled or deleted, by an operator or by hand", "its children are cancelled or run, as their edges say")]
     [Fact]
     public async Task Whatever_ends_a_parent_its_children_hear_of_it()
     {
@@ -109,6 +110,7 @@ public sealed class WorkflowTests
         }
     }
 
+    [Fault("J04", "a handler adds jobs to its own workflow, and its transaction is rolled back", "neither its end nor the jobs; both with the next attempt")]
     [Fact]
     public async Task A_job_adds_jobs_to_its_own_workflow_together_with_its_end()
     {
@@ -176,6 +178,7 @@ public sealed class WorkflowTests
         Assert.Equal(2, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_waits"));
     }
 
+    [Fault("J05", "a parent that does not exist, is of another workflow, or waits itself for the child", "refused with its id, and nothing is written")]
     [Fact]
     public async Task Parents_that_are_not_there_foreign_or_in_a_circle_are_refused_by_name_and_nothing_is_written()
     {
@@ -231,6 +234,7 @@ public sealed class WorkflowTests
     }
 
     // The process died between the end of a job and what follows from it: whoever beats next makes up for it.
+    [Fault("J01", "a worker dies between the end of a job and the release of what waits for it", "another one's heartbeat makes up for it")]
     [Fact]
     public async Task What_an_end_asks_for_is_done_by_another_worker_if_the_first_one_did_not_live_to_do_it()
     {
@@ -252,6 +256,7 @@ public sealed class WorkflowTests
     }
 
     // Each child is inserted while its parent runs and ends, at another moment each time; some are late and find it gone.
+    [Fault("J02", "children are inserted while their parent runs, ends, or has ended", "none is left waiting")]
     [Fact]
     public async Task A_child_that_is_inserted_while_its_parent_ends_is_never_left_waiting()
     {
