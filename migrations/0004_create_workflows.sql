@@ -328,7 +328,7 @@ END
 $$;
 
 -- For the transaction that retries jobs: children that were cancelled because of them are blocked again, and so on down, all at once, so that
--- none sees another as it was before; those that are still blocked wait for them again. What has run has run.
+-- none sees another as it was before; those that are still blocked wait again for all that comes back. What has run has run.
 CREATE FUNCTION outbox.bring_back_children(ids uuid[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -338,28 +338,12 @@ SET jit = off
 AS $$
 #variable_conflict use_column
 DECLARE
-    workflows uuid[] := ARRAY(SELECT DISTINCT workflow_id FROM outbox.jobs WHERE id = ANY (bring_back_children.ids) AND workflow_id IS NOT NULL);
+    workflows uuid[] := ARRAY(SELECT DISTINCT workflow_id FROM outbox.jobs WHERE id = ANY (bring_back_children.ids) AND workflow_id IS NOT NULL ORDER BY workflow_id);
+    all_back  uuid[];
 BEGIN
-    WITH blocked AS MATERIALIZED (
-        SELECT job.id, job.depends_on
-        FROM outbox.jobs AS job
-        WHERE job.workflow_id = ANY (workflows)
-          AND job.priority < 0
-          AND job.depends_on ?| bring_back_children.ids::text[]
-        ORDER BY job.id
-        FOR UPDATE
-    ),
-    waits AS (
-        INSERT INTO outbox.job_waits (job_id, parent_id, run_on)
-        SELECT blocked.id, parent.id, blocked.depends_on ->> parent.id::text
-        FROM blocked
-        JOIN unnest(bring_back_children.ids) AS parent (id) ON blocked.depends_on ? parent.id::text
-        ON CONFLICT DO NOTHING
-        RETURNING job_id
-    )
-    INSERT INTO outbox.unsettled_jobs (job_id)
-    SELECT DISTINCT job_id
-    FROM waits;
+    -- Two retries in one workflow: the second must see what the first has brought back.
+    PERFORM pg_advisory_xact_lock(hashtextextended(workflow.id::text, 0))
+    FROM unnest(workflows) AS workflow (id);
 
     WITH RECURSIVE edges AS MATERIALIZED (
         SELECT past.id, key::uuid AS parent_id
@@ -384,14 +368,42 @@ BEGIN
         RETURNING
             past.id, past.created_at, past.run_at, past.attempt, past.priority, past.max_attempts, past.queue, past.kind, past.args, past.headers,
             past.traceparent, past.saved_cursor, past.steps, past.workflow_id, past.depends_on, past.errors
+    ),
+    inserted AS (
+        INSERT INTO outbox.jobs (
+            id, created_at, run_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
+            depends_on, errors)
+        SELECT
+            id, created_at, run_at, attempt, -priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
+            depends_on, errors
+        FROM back
+        RETURNING id
     )
-    INSERT INTO outbox.jobs (
-        id, created_at, run_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
-        depends_on, errors)
-    SELECT
-        id, created_at, run_at, attempt, -priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
-        depends_on, errors
-    FROM back;
+    SELECT bring_back_children.ids || coalesce(array_agg(id), '{}')
+    INTO all_back
+    FROM inserted;
+
+    -- Of those that are still blocked some may have been told of the old ends.
+    WITH blocked AS MATERIALIZED (
+        SELECT job.id, job.depends_on
+        FROM outbox.jobs AS job
+        WHERE job.workflow_id = ANY (workflows)
+          AND job.priority < 0
+          AND job.depends_on ?| all_back::text[]
+        ORDER BY job.id
+        FOR UPDATE
+    ),
+    waits AS (
+        INSERT INTO outbox.job_waits (job_id, parent_id, run_on)
+        SELECT blocked.id, parent.id, blocked.depends_on ->> parent.id::text
+        FROM blocked
+        JOIN unnest(all_back) AS parent (id) ON blocked.depends_on ? parent.id::text
+        ON CONFLICT DO NOTHING
+        RETURNING job_id
+    )
+    INSERT INTO outbox.unsettled_jobs (job_id)
+    SELECT DISTINCT job_id
+    FROM waits;
 END
 $$;
 

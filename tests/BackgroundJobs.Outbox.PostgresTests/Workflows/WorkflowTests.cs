@@ -153,6 +153,43 @@ public sealed class WorkflowTests
         Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE args IS NOT NULL"));
     }
 
+    // Found by the chaos: of a grandparent's retry it heard nothing, and ran beside its parent.
+    [Fact]
+    public async Task A_job_that_is_still_blocked_waits_again_for_what_a_retry_brings_back()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<int> ran = [];
+        var mended = false;
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((job, context, _) =>
+        {
+            ran.Enqueue(job.Number);
+            if (job.Number == 1 && !mended)
+                context.Dead("Not yet.");
+            return Task.CompletedTask;
+        }));
+        JobWorkflow flow = new();
+        var first = flow.Add(new NumberJob(1));
+        var left = flow.Add(new NumberJob(2), after: first);
+        var right = flow.Add(new NumberJob(3), new() { Delay = TimeSpan.FromDays(1) });
+        var join = flow.Add(new NumberJob(4), after: [left.Always, right]);
+        await worker.Queue.EnqueueAsync(flow.Jobs, Cancellation);
+        await Eventually.TrueAsync(async () => await WaitsAsync() == $"{right.Id}", "the end of the left one is settled");
+
+        // The left one comes back, and is not let go yet: a pause keeps its parent from running.
+        mended = true;
+        JobAdmin admin = new(database.Operator);
+        await admin.PauseQueueAsync("default", cancellationToken: Cancellation);
+        Assert.True(await admin.RetryAsync(first.Id, Cancellation));
+        Assert.Equal($"{left.Id} {right.Id}", await WaitsAsync());
+        await database.ExecuteAsync($"UPDATE outbox.jobs SET run_at = now() WHERE id = '{right.Id}'");
+        await admin.ResumeQueueAsync("default", Cancellation);
+        await worker.Queue.WaitForWorkflowAsync(flow.Id, TimeSpan.FromSeconds(20), Cancellation);
+        Assert.Equal(4, ran.Last());
+        Assert.Equal([1, 1, 2, 3, 4], ran.Order());
+
+        Task<string> WaitsAsync() => database.ScalarAsync<string>($"SELECT string_agg(parent_id::text, ' ' ORDER BY parent_id) FROM outbox.job_waits WHERE job_id = '{join.Id}'");
+    }
+
     [Fact]
     public async Task A_workflow_is_saved_with_its_entity_keys_of_the_database_included_or_not_at_all()
     {
