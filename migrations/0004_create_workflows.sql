@@ -156,7 +156,6 @@ DECLARE
     given_up integer;
 BEGIN
     released := 0;
-    more := false;
     WITH notes AS MATERIALIZED (
         SELECT ctid
         FROM outbox.unsettled_jobs
@@ -169,8 +168,8 @@ BEGIN
         WHERE ctid = ANY (ARRAY(SELECT ctid FROM notes))
         RETURNING job_id
     )
-    SELECT array_agg(DISTINCT job_id)
-    INTO noted
+    SELECT array_agg(DISTINCT job_id), count(*) = 500
+    INTO noted, more
     FROM taken;
     IF noted IS NULL THEN
         RETURN;

@@ -134,6 +134,7 @@ public sealed partial class JobAdmin
         Add("states", filter.States is { } states ? new JsonArray([.. states.Select(state => JsonValue.Create(state.ToString()))]) : null);
         Add("queue", filter.Queue);
         Add("kind", filter.Kind);
+        Add("workflowId", filter.WorkflowId);
         Add("createdAfter", filter.CreatedAfter);
         Add("createdBefore", filter.CreatedBefore);
         Add("finishedAfter", filter.FinishedAfter);

@@ -16,9 +16,9 @@ public sealed partial class JobQueue
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("states", Value(Column(jobs, each => each.StateName))),
             ("history", Value(Column(jobs, each => (short)(each.State == JobState.Completed ? each.History : HistoryPolicy.Keep)))),
-            ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
-            ("cursors", Value(Column(jobs, each => each.Cursor))),
-            ("results", Value(Column(jobs, each => each.Result)))));
+            ("errors", Value(Sparse(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
+            ("cursors", Value(Sparse(jobs, each => each.Cursor))),
+            ("results", Value(Sparse(jobs, each => each.Result)))));
         if (prepare)
             await batch.PrepareAsync().ConfigureAwait(false);
         await options.AtAsync("finish").ConfigureAwait(false);
@@ -41,8 +41,8 @@ public sealed partial class JobQueue
             ("lease_tokens", Value(Column(jobs, each => each.Job.LeaseToken))),
             ("delays", Value(Column(jobs, each => each.Delay is { } delay ? delay.Ticks / TimeSpan.TicksPerMicrosecond : (long?)null))),
             ("failed", Value(Column(jobs, each => (short)(each.Failed ? 1 : 0)))),
-            ("errors", Value(Column(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
-            ("cursors", Value(Column(jobs, each => each.Cursor)))));
+            ("errors", Value(Sparse(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
+            ("cursors", Value(Sparse(jobs, each => each.Cursor)))));
         await options.AtAsync("reschedule").ConfigureAwait(false);
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
         await reader.NextResultAsync().ConfigureAwait(false);

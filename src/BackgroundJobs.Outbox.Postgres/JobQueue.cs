@@ -212,6 +212,21 @@ public sealed partial class JobQueue
         return hints;
     }
 
+    // Nothing where no row has a value, as nearly always: unnest fills up with nulls.
+    private static string?[] Sparse<TRow>(IReadOnlyCollection<TRow> rows, Func<TRow, string?> value)
+    {
+        string?[]? column = null;
+        var at = 0;
+        foreach (var row in rows)
+        {
+            if (value(row) is { } text)
+                (column ??= new string?[rows.Count])[at] = text;
+            at++;
+        }
+
+        return column ?? [];
+    }
+
     private static TValue[] Column<TRow, TValue>(IReadOnlyCollection<TRow> rows, Func<TRow, TValue> value)
     {
         var column = new TValue[rows.Count];

@@ -102,7 +102,7 @@ internal static class DrainFloor
             Array.Fill(states.TypedValue, "completed");
             histories.TypedValue = new short[each.Length];
             Array.Fill(histories.TypedValue, (short)history);
-            nothing.TypedValue = nothingElse.TypedValue = nothingAtAll.TypedValue = new string?[each.Length];
+            nothing.TypedValue = nothingElse.TypedValue = nothingAtAll.TypedValue = [];
             if (!command.IsPrepared)
                 await command.PrepareAsync();
             await command.ExecuteNonQueryAsync();

@@ -98,6 +98,7 @@ public sealed class WorkflowTests
         JobFilter Parent(string how) => new() { WorkflowId = flows[how].Flow.Id, States = [JobState.Scheduled] };
         Assert.Equal(1, (await admin.CancelAsync(Parent("cancelled by an operator"), "not today", Cancellation)).Ended);
         Assert.Equal(1, await admin.DeleteAsync(Parent("deleted by an operator"), Cancellation));
+        Assert.Equal(2L, await database.ScalarAsync<long>("SELECT count(DISTINCT what ->> 'workflowId') FROM outbox.operations"));
         await database.ExecuteAsync($"DELETE FROM outbox.jobs WHERE priority > 0 AND workflow_id = '{flows["deleted by hand"].Flow.Id}'");
         await database.ExecuteAsync($"UPDATE outbox.jobs SET cancel_requested_at = now() WHERE priority > 0 AND workflow_id = '{flows["asked to stop while it ran"].Flow.Id}'");
 
@@ -188,6 +189,52 @@ public sealed class WorkflowTests
         Assert.Equal([1, 1, 2, 3, 4], ran.Order());
 
         Task<string> WaitsAsync() => database.ScalarAsync<string>($"SELECT string_agg(parent_id::text, ' ' ORDER BY parent_id) FROM outbox.job_waits WHERE job_id = '{join.Id}'");
+    }
+
+    // More ends at once than one settlement takes.
+    [Fact]
+    public async Task However_many_end_at_once_all_that_waited_goes_on_without_the_next_heartbeat()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobQueue queue = new(database.DataSource);
+        JobWorkflow flow = new();
+        for (var n = 0; n < 1200; n++)
+            flow.Add(new NumberJob(n), after: flow.Add(new NumberJob(n), new() { Queue = "elsewhere" }));
+        await queue.EnqueueAsync(flow.Jobs, Cancellation);
+        await database.ExecuteAsync("DELETE FROM outbox.jobs WHERE queue = 'elsewhere'");
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        var ends = 0;
+        for (var more = true; more; ends++)
+            (_, more) = await queue.SettleAsync(connection, null, Cancellation);
+        Assert.Equal(0L, await database.ScalarAsync<long>("SELECT count(*) + (SELECT count(*) FROM outbox.unsettled_jobs) FROM outbox.jobs"));
+
+        // 1,200 parents, and then their children, which were cancelled with them; the last one finds nothing.
+        Assert.InRange(ends, 5, 7);
+    }
+
+    [Fact]
+    public async Task A_result_is_encrypted_where_arguments_are_and_one_that_is_too_large_fails_the_job()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobEncryption key = new("k", new byte[32]);
+        await using var worker = await WorkerHost.StartAsync(database, o =>
+        {
+            o.Encryption = key;
+            o.Handle<NumberJob>(async (job, context, token) =>
+            {
+                if (job.Number == 3)
+                    context.Result(new string('x', 70_000));
+                context.Result("the secret " + string.Concat((await context.ParentsAsync(token)).Select(parent => parent.Result<string>())));
+            });
+        });
+        JobWorkflow flow = new(worker.Options);
+        var child = flow.Add(new NumberJob(2), after: flow.Add(new NumberJob(1)));
+        var large = flow.Add(new NumberJob(3), new() { MaxAttempts = 1 });
+        await worker.Queue.EnqueueAsync(flow.Jobs, Cancellation);
+        Assert.Equal("the secret the secret ", (await worker.Queue.WaitAsync(child.Id, TimeSpan.FromSeconds(20), Cancellation)).Result<string>());
+        Assert.Equal(JobState.Dead, (await worker.Queue.WaitAsync(large.Id, TimeSpan.FromSeconds(20), Cancellation)).State);
+        Assert.Contains("its result is 70002 bytes of JSON, more than the 65536 allowed", await database.ScalarAsync<string>($"SELECT errors::text FROM outbox.job_history WHERE id = '{large.Id}'"), StringComparison.Ordinal);
+        Assert.Equal(2L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE result IS NOT NULL AND result::text NOT LIKE '%secret%'"));
     }
 
     [Fact]
