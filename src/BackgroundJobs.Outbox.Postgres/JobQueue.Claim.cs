@@ -43,9 +43,19 @@ public sealed partial class JobQueue
 
         await options.AtAsync("claim answered").ConfigureAwait(false);
 
-        // RETURNING has no order of its own.
-        jobs.Sort(static (a, b) => (a.Priority, a.RunAt, a.Id).CompareTo((b.Priority, b.RunAt, b.Id)));
+        // RETURNING has no order of its own; jobs that were never changed come as they were inserted.
+        for (var at = 1; at < jobs.Count; at++)
+        {
+            if (InOrder(jobs[at - 1], jobs[at]) > 0)
+            {
+                jobs.Sort(InOrder);
+                break;
+            }
+        }
+
         return jobs;
+
+        static int InOrder(ClaimedJob a, ClaimedJob b) => (a.Priority, a.RunAt, a.Id).CompareTo((b.Priority, b.RunAt, b.Id));
     }
 
     // Gives back what a worker holds and does not know of, and makes its claims void that are still on their way. Its next claims are of this epoch.
