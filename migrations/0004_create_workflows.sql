@@ -64,6 +64,12 @@ BEGIN
     SELECT NEW.id, key::uuid, value
     FROM jsonb_each_text(NEW.depends_on);
 
+    -- A retry of a parent looks for its id among these.
+    IF EXISTS (SELECT FROM jsonb_object_keys(NEW.depends_on) AS key WHERE key <> key::uuid::text) THEN
+        RAISE EXCEPTION 'Job % cannot be enqueued: it does not name its parents as PostgreSQL writes a uuid', NEW.id
+            USING ERRCODE = 'invalid_parameter_value', HINT = 'Use lower case, and no braces.';
+    END IF;
+
     SELECT
         string_agg(wait.parent_id::text, ', ') FILTER (WHERE wait.inserted IS NULL AND NOT wait.ended),
         string_agg(wait.parent_id::text, ', ') FILTER (WHERE wait.parent_id >= NEW.id AND wait.inserted = (

@@ -12,6 +12,7 @@ internal sealed class JobWaits(NpgsqlDataSource dataSource, OutboxOptions option
 
     private readonly Lock gate = new();
     private readonly List<Wait> waits = [];
+    private TaskCompletionSource added = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private bool isAsking;
 
     public async Task<EndedJob> ForAsync(Guid id, bool isWorkflow, TimeSpan timeout, CancellationToken cancellationToken)
@@ -20,6 +21,7 @@ internal sealed class JobWaits(NpgsqlDataSource dataSource, OutboxOptions option
         lock (gate)
         {
             waits.Add(wait);
+            added.TrySetResult();
             if (!isAsking)
             {
                 isAsking = true;
@@ -48,6 +50,7 @@ internal sealed class JobWaits(NpgsqlDataSource dataSource, OutboxOptions option
         while (true)
         {
             TimeSpan pause;
+            Task another;
             lock (gate)
             {
                 if (waits.Count == 0)
@@ -57,14 +60,18 @@ internal sealed class JobWaits(NpgsqlDataSource dataSource, OutboxOptions option
                 }
 
                 pause = waits.Min(UntilNext);
+                if (added.Task.IsCompleted)
+                    added = new(TaskCreationOptions.RunContinuationsAsynchronously);
+                another = added.Task;
             }
 
             if (pause > TimeSpan.Zero)
-                await Task.Delay(pause, options.TimeProvider).ConfigureAwait(false);
+                await Task.WhenAny(Task.Delay(pause, options.TimeProvider), another).ConfigureAwait(false);
             List<Wait> due;
             lock (gate)
                 due = waits.FindAll(wait => UntilNext(wait) < Shortest / 2);
-            await AskOnceAsync(due).ConfigureAwait(false);
+            if (due.Count > 0)
+                await AskOnceAsync(due).ConfigureAwait(false);
         }
     }
 

@@ -1,5 +1,6 @@
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using Microsoft.Extensions.Time.Testing;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Workflows;
 
@@ -74,6 +75,40 @@ public sealed class WaitTests
 
         await using var empty = await ScratchDatabase.EmptyAsync();
         await Assert.ThrowsAsync<OutboxSchemaException>(() => new JobQueue(empty.Admin).WaitAsync(job.Id, Enough, Cancellation));
+    }
+
+    // Others wait long since, and are asked for once a second.
+    [Fact]
+    public async Task Who_comes_later_need_not_wait_for_the_turn_of_those_who_wait_longer()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        FakeTimeProvider time = new(TimeProvider.System.GetUtcNow());
+        var statements = 0;
+        JobQueue queue = new(database.DataSource, new OutboxOptions
+        {
+            TimeProvider = time,
+            FaultPoint = point =>
+            {
+                statements += point == "wait" ? 1 : 0;
+                return Task.CompletedTask;
+            },
+        });
+        var job = NewJob.Create(new NumberJob(1));
+        await queue.EnqueueAsync([job], Cancellation);
+        using CancellationTokenSource end = new();
+        var patient = queue.WaitAsync(job.Id, TimeSpan.FromHours(1), end.Token);
+        time.Advance(TimeSpan.FromSeconds(10));
+        await Eventually.TrueAsync(() => Task.FromResult(statements > 0), "it was asked for the first");
+
+        // Until that answer is there and the next turn a second away.
+        await Task.Delay(TimeSpan.FromMilliseconds(300), TimeProvider.System, Cancellation);
+        var late = queue.WaitAsync(Guid.NewGuid(), TimeSpan.FromHours(1), Cancellation);
+        await Task.Delay(TimeSpan.FromMilliseconds(100), TimeProvider.System, Cancellation);
+        time.Advance(TimeSpan.FromMilliseconds(25));
+        Assert.Null((await late.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, Cancellation)).State);
+        Assert.False(patient.IsCompleted);
+        await end.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => patient);
     }
 
     // 200 who wait a second are not 200 times as many statements as one who does.
