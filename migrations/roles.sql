@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.jobs') AND attname = 'workflow_id') THEN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.jobs') AND attname = 'unique_key') THEN
         RETURN;
     END IF;
 
@@ -74,11 +74,11 @@ BEGIN
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
 
     -- What is read is what an insert returns, and whether an earlier try of a save got through.
-    GRANT INSERT (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on)
+    GRANT INSERT (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule)
         ON outbox.jobs TO outbox_enqueue;
     GRANT SELECT (id, queue, run_at, workflow_id) ON outbox.jobs TO outbox_enqueue;
     -- How a job ended that the enqueuer waits for.
-    GRANT SELECT (id, finished_at, kind, state, result) ON outbox.job_history TO outbox_enqueue;
+    GRANT SELECT (id, finished_at, kind, state, result, met_id) ON outbox.job_history TO outbox_enqueue;
     GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) TO outbox_enqueue;
 
     GRANT SELECT, DELETE ON outbox.jobs TO outbox_worker;
@@ -86,9 +86,9 @@ BEGIN
         ON outbox.jobs TO outbox_worker;
     GRANT INSERT ON outbox.job_history TO outbox_worker;
     -- What the parents of a job left for it, and nothing else of the history.
-    GRANT SELECT (id, finished_at, kind, state, result) ON outbox.job_history TO outbox_worker;
+    GRANT SELECT (id, finished_at, kind, state, result, met_id) ON outbox.job_history TO outbox_worker;
     GRANT SELECT ON outbox.unsettled_jobs TO outbox_worker;
-    GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]) TO outbox_worker;
+    GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]), outbox.settle_unique_jobs() TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
     GRANT SELECT ON outbox.queues TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
@@ -99,13 +99,13 @@ BEGIN
 
     GRANT SELECT (
         id, run_at, created_at, claimed_at, cancel_requested_at, lease_token, worker_id, attempt, priority, max_attempts, failures, crashes,
-        queue, kind, traceparent, progress, workflow_id, depends_on, errors) ON outbox.jobs TO outbox_inspector;
+        queue, kind, traceparent, progress, workflow_id, depends_on, unique_key, unique_rule, errors) ON outbox.jobs TO outbox_inspector;
     GRANT SELECT (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes, state, queue, kind,
-        traceparent, workflow_id, depends_on, errors) ON outbox.job_history TO outbox_inspector;
+        traceparent, workflow_id, depends_on, unique_key, unique_rule, met_id, errors) ON outbox.job_history TO outbox_inspector;
     GRANT SELECT (
         id, state, queue, kind, priority, run_at, created_at, claimed_at, finished_at, attempt, failures, crashes, max_attempts, worker_id,
-        cancel_requested_at, traceparent, workflow_id, depends_on, errors) ON outbox.all_jobs TO outbox_inspector;
+        cancel_requested_at, traceparent, workflow_id, depends_on, unique_key, unique_rule, met_id, errors) ON outbox.all_jobs TO outbox_inspector;
     -- The newest minutes of the history are found by its pages.
     GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
     GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks, outbox.job_waits TO outbox_inspector;
@@ -117,7 +117,7 @@ BEGIN
     GRANT UPDATE (run_at, cancel_requested_at), DELETE ON outbox.jobs TO outbox_operator;
     -- A job of the history that is retried goes back as it was.
     GRANT INSERT (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps,
-        workflow_id, depends_on, errors) ON outbox.jobs TO outbox_operator;
+        workflow_id, depends_on, unique_key, unique_rule, errors) ON outbox.jobs TO outbox_operator;
     GRANT EXECUTE ON FUNCTION outbox.bring_back_children(uuid[]) TO outbox_operator;
     -- UPDATE of one column, or its rows could not be locked.
     GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;

@@ -41,6 +41,7 @@ died AS (
         SELECT kind, state, finished_at, errors
         FROM outbox.job_history
         WHERE state <> 'completed'
+          AND met_id IS NULL
           AND finished_at > now() - interval '24 hours'
         ORDER BY finished_at DESC
         LIMIT 10000

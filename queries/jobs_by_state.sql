@@ -1,6 +1,6 @@
 -- How many jobs there are, by queue and state.
--- Bounded: looks at the first 10,000 due and the first 10,000 later jobs of each queue and priority, the 10,000 that gave up last, and the first
--- 10,000 of the newest workflows; at_least says that there are more. Running jobs are among the most due. What completed is counted by throughput_per_minute.sql.
+-- Bounded: looks at the first 10,000 due and the first 10,000 later jobs of each queue and priority, the 10,000 that gave up last, the first
+-- 10,000 of the newest workflows, and 10,000 that are not compared with others of their key yet; at_least says that there are more. Running jobs are among the most due. What completed is counted by throughput_per_minute.sql.
 BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
 SET LOCAL lock_timeout = '1s';
@@ -87,11 +87,23 @@ gave_up AS (
     LIMIT 10000
 ),
 blocked AS (
-    SELECT queue, priority
-    FROM outbox.jobs
-    WHERE workflow_id IS NOT NULL
-    ORDER BY workflow_id DESC
-    LIMIT 10000
+    (
+        SELECT queue, priority
+        FROM outbox.jobs
+        WHERE workflow_id IS NOT NULL
+        ORDER BY workflow_id DESC
+        LIMIT 10000
+    )
+    UNION ALL
+    (
+        SELECT queue, priority
+        FROM outbox.jobs
+        WHERE unique_key IS NOT NULL
+          AND priority < 0
+          AND workflow_id IS NULL
+        ORDER BY created_at, id
+        LIMIT 10000
+    )
 ),
 by_state AS (
     SELECT counts.queue, each.state, each.jobs, each.at_least
@@ -108,7 +120,7 @@ by_state AS (
     FROM gave_up
     GROUP BY queue, state
     UNION ALL
-    SELECT queue, 'blocked', count(*), (SELECT count(*) = 10000 FROM blocked)
+    SELECT queue, 'blocked', count(*), (SELECT count(*) >= 10000 FROM blocked)
     FROM blocked
     WHERE priority < 0
     GROUP BY queue

@@ -1,4 +1,4 @@
--- Why a job is not running, in one line: ended, claimed by whom, waiting for which jobs, paused, scheduled, no worker that would take it, or how many are before it.
+-- Why a job is not running, in one line: ended, claimed by whom, waiting for which jobs, not compared yet, paused, scheduled, no worker that would take it, or how many are before it.
 -- Which job: SET outbox_query.job_id = '<id>'; before it, or PGOPTIONS='-c outbox_query.job_id=<id>'; without, the newest one.
 -- Bounded: by ids; of the jobs before it up to 1,000 are counted, for each priority, and up to 1,000 of those that it waits for.
 BEGIN TRANSACTION READ ONLY;
@@ -36,7 +36,9 @@ job AS MATERIALIZED (
         worker_id,
         cancel_requested_at,
         errors,
-        workflow_id
+        workflow_id,
+        unique_key,
+        met_id
     FROM outbox.all_jobs
     WHERE id = (SELECT id FROM chosen)
     LIMIT 1
@@ -79,6 +81,7 @@ SELECT
     CASE
         WHEN state = 'completed' THEN format('It has run: completed at %s, as attempt %s.', date_trunc('second', finished_at), attempt)
         WHEN state = 'cancelled' AND workflow_id IS NOT NULL AND error = 'parent' THEN format('It will not run: cancelled at %s. %s', date_trunc('second', finished_at), message)
+        WHEN met_id IS NOT NULL THEN format('It will not run: cancelled at %s. %s', date_trunc('second', finished_at), message)
         WHEN finished_at IS NOT NULL THEN
             format('It will not run: %s at %s, after %s attempts, %s failures and %s crashes%s. JobAdmin can retry it.',
                 state, date_trunc('second', finished_at), attempt, failures, crashes, coalesce(' (' || error || ')', ''))
@@ -92,6 +95,8 @@ SELECT
         WHEN state = 'blocked' AND parents.jobs > 0 THEN
             format('It waits for %s jobs: %s%s.', CASE WHEN parents.jobs >= 1000 THEN '1000 or more' ELSE parents.jobs::text END, parents.first,
                 CASE WHEN parents.jobs > 3 THEN ' and others' END)
+        WHEN state = 'blocked' AND unique_key IS NOT NULL THEN
+            format('It waits to be compared with others of its unique key %s, and is as soon as a worker notices.', unique_key)
         WHEN state = 'blocked' THEN 'The jobs that it waited for have ended, and it is due as soon as a worker notices.'
         WHEN paused_at IS NOT NULL THEN
             format('Its queue %s is paused since %s by %s%s.', queue, date_trunc('second', paused_at), paused_by, coalesce(': ' || left(pause_reason, 200), ''))

@@ -30,6 +30,10 @@ internal sealed class JobRow
 
     public string? DependsOn { get; set; }
 
+    public string? UniqueKey { get; set; }
+
+    public string? UniqueRule { get; set; }
+
     // Entry compares the whole row with its snapshot each time; nobody but us has it in hand, so there is nothing to find.
     public EntityEntry<JobRow> EntryIn(DbContext db)
     {
@@ -61,5 +65,7 @@ internal sealed class JobRow
         TraceParent = job.TraceParent,
         WorkflowId = job.WorkflowId,
         DependsOn = job.DependsOn,
+        UniqueKey = job.UniqueKey,
+        UniqueRule = job.UniqueRule,
     };
 }

@@ -57,7 +57,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
             property.SetColumnName(ColumnName(member.Name));
             property.SetColumnType(member.Name switch
             {
-                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobRow.DependsOn) or nameof(JobCompletion.Result) => "jsonb",
+                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobRow.DependsOn) or nameof(JobRow.UniqueRule) or nameof(JobCompletion.Result) => "jsonb",
                 _ when member.PropertyType == typeof(string) => "text",
                 _ when member.PropertyType == typeof(DateTime) || member.PropertyType == typeof(DateTime?) => "timestamp with time zone",
                 _ => null,

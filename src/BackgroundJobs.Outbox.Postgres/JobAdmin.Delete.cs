@@ -91,6 +91,8 @@ public sealed partial class JobAdmin
                 // After the commit and in a transaction of its own: NOTIFY takes a database-wide lock at commit.
                 foreach (var hint in batch.GroupBy(job => job.Queue, job => job.RunAt))
                     await queue.SendAsync(connection, new JobHint(hint.Key, hint.Min()), cancellationToken).ConfigureAwait(false);
+                if (batch.Exists(job => job.IsUnsettled))
+                    await queue.SendAsync(connection, JobHint.Unsettled, cancellationToken).ConfigureAwait(false);
             }
         }
     }

@@ -36,6 +36,7 @@ public sealed partial class JobInspector
         ColumnNames.Map<WorkflowRow>();
         ColumnNames.Map<WorkflowProgress>();
         ColumnNames.Map<WorkflowJobRow>();
+        ColumnNames.Map<UniqueJobRow>();
     }
 
     /// <summary>An inspector of one database.</summary>
@@ -113,6 +114,12 @@ public sealed partial class JobInspector
     /// <returns>The rows.</returns>
     /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
     public Task<IReadOnlyList<ScheduleRow>> SchedulesAsync(CancellationToken cancellationToken = default) => RunAsync<ScheduleRow>("schedules", cancellationToken);
+
+    /// <summary>What was not run because of another job with its unique key, newest first. Runs <c>queries/unique_jobs.sql</c>, whose first lines state its bounds.</summary>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>The rows.</returns>
+    /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
+    public Task<IReadOnlyList<UniqueJobRow>> UniqueJobsAsync(CancellationToken cancellationToken = default) => RunAsync<UniqueJobRow>("unique_jobs", cancellationToken);
 
     /// <summary>What operators did, newest first. Runs <c>queries/operations.sql</c>, whose first lines state its bounds.</summary>
     /// <param name="cancellationToken">Cancels the statement.</param>

@@ -25,6 +25,8 @@ public sealed partial class JobQueue
                 var runAt = job.RunAt ?? now + (job.Delay ?? TimeSpan.Zero);
                 if (!oldest.TryGetValue(job.Queue, out var known) || runAt < known)
                     oldest[job.Queue] = runAt;
+                if (job.UniqueKey is not null)
+                    oldest[JobHint.Unsettled.Queue] = JobHint.Unsettled.RunAt;
                 await copy.StartRowAsync(cancellationToken).ConfigureAwait(false);
                 await copy.WriteAsync(job.Id, NpgsqlDbType.Uuid, cancellationToken).ConfigureAwait(false);
                 await copy.WriteAsync(job.Kind, NpgsqlDbType.Text, cancellationToken).ConfigureAwait(false);
@@ -40,6 +42,8 @@ public sealed partial class JobQueue
                 else
                     await copy.WriteNullAsync(cancellationToken).ConfigureAwait(false);
                 await WriteAsync(job.DependsOn, NpgsqlDbType.Jsonb).ConfigureAwait(false);
+                await WriteAsync(job.UniqueKey, NpgsqlDbType.Text).ConfigureAwait(false);
+                await WriteAsync(job.UniqueRule, NpgsqlDbType.Jsonb).ConfigureAwait(false);
             }
 
             await copy.CompleteAsync(cancellationToken).ConfigureAwait(false);

@@ -1,3 +1,4 @@
+using System.Data;
 using Npgsql;
 using static BackgroundJobs.Outbox.Postgres.SqlCommands;
 
@@ -32,14 +33,30 @@ public sealed partial class JobQueue
     // With ids: of these; without: of any. True: there is more to settle.
     internal async Task<(int Released, bool More)> SettleAsync(NpgsqlConnection connection, Guid[]? ids, CancellationToken cancellationToken)
     {
+        await using var settle = Sql("settle_jobs").Command(connection, ("ids", Optional(ids)));
+        return await SettleAsync(connection, settle, "settle", cancellationToken).ConfigureAwait(false);
+    }
+
+    // Compares jobs of unique keys with each other, after their commit. Whatever the sessions' default is: what it reads after it has waited must be
+    // what is true then. True: there is more.
+    internal async Task<(int Released, bool More)> SettleUniqueAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        var transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken).ConfigureAwait(false);
+        await using var ending = transaction.ConfigureAwait(false);
+        await using var settle = Sql("settle_unique_jobs").Command(connection);
+        return await SettleAsync(connection, settle, "settle unique", cancellationToken, transaction).ConfigureAwait(false);
+    }
+
+    private async Task<(int Released, bool More)> SettleAsync(
+        NpgsqlConnection connection, NpgsqlCommand settle, string point, CancellationToken cancellationToken, NpgsqlTransaction? transaction = null)
+    {
         string[]? queues;
         DateTime[]? runAt;
         int released;
         bool more;
-        await options.AtAsync("settle").ConfigureAwait(false);
-        await using (var settle = Sql("settle_jobs").Command(connection, ("ids", Optional(ids))))
+        await options.AtAsync(point).ConfigureAwait(false);
+        await using (var reader = await settle.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
         {
-            await using var reader = await settle.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
             await reader.ReadAsync(cancellationToken).ConfigureAwait(false);
             queues = reader.IsDBNull(0) ? null : reader.GetFieldValue<string[]>(0);
             runAt = reader.IsDBNull(1) ? null : reader.GetFieldValue<DateTime[]>(1);
@@ -47,7 +64,9 @@ public sealed partial class JobQueue
             more = reader.GetBoolean(3);
         }
 
-        await options.AtAsync("settle answered").ConfigureAwait(false);
+        if (transaction is not null)
+            await transaction.CommitAsync(cancellationToken).ConfigureAwait(false);
+        await options.AtAsync($"{point} answered").ConfigureAwait(false);
         for (var at = 0; at < queues?.Length; at++)
             await SendAsync(connection, new JobHint(queues[at], runAt![at]), cancellationToken).ConfigureAwait(false);
         return (released, more);
@@ -64,7 +83,12 @@ public sealed partial class JobQueue
         return parents;
     }
 
-    // Columns: id, kind, state, result.
+    // Columns: id, kind, state, result, met_id.
     internal static EndedJob ReadEnded(NpgsqlDataReader row, int at, OutboxOptions options) => new(
-        row.GetGuid(at), Text(row, at + 1), Text(row, at + 2) is { } state ? Enum.Parse<JobState>(state, ignoreCase: true) : null, Text(row, at + 3), options);
+        row.GetGuid(at),
+        Text(row, at + 1),
+        Text(row, at + 2) is { } state ? Enum.Parse<JobState>(state, ignoreCase: true) : null,
+        Text(row, at + 3),
+        row.IsDBNull(at + 4) ? null : row.GetGuid(at + 4),
+        options);
 }

@@ -19,6 +19,9 @@ public sealed partial class JobQueue
     private readonly OutboxOptions options;
     private readonly JobWaits waits;
 
+    // Jobs with a unique key were enqueued in a caller's transaction, and may be: WakeAsync tells of them too.
+    private volatile bool wakesUnsettled;
+
     /// <summary>A queue in one database.</summary>
     /// <param name="dataSource">Where.</param>
     /// <param name="options">The schema, and the limits of jobs. Default: the library's.</param>
@@ -74,7 +77,8 @@ public sealed partial class JobQueue
     {
         ArgumentNullException.ThrowIfNull(transaction);
         ArgumentNullException.ThrowIfNull(jobs);
-        await InsertAsync(ConnectionOf(transaction), transaction, jobs, cancellationToken).ConfigureAwait(false);
+        var hints = await InsertAsync(ConnectionOf(transaction), transaction, jobs, cancellationToken).ConfigureAwait(false);
+        wakesUnsettled |= hints.Contains(JobHint.Unsettled);
     }
 
     /// <summary>Enqueues jobs that belong to no other change, in a transaction of their own, and wakes the workers.</summary>
@@ -110,6 +114,8 @@ public sealed partial class JobQueue
         cancellationToken.ThrowIfCancellationRequested();
         var oldest = since ?? options.TimeProvider.GetUtcNow().AddMinutes(-1);
         await using var connection = dataSource.CreateConnection();
+        if (wakesUnsettled)
+            await SendAsync(connection, JobHint.Unsettled, cancellationToken).ConfigureAwait(false);
         await SendAsync(connection, new JobHint(queue, oldest.UtcDateTime), cancellationToken).ConfigureAwait(false);
     }
 
@@ -202,12 +208,16 @@ public sealed partial class JobQueue
             ("headers", Value(Column(jobs, job => job.Headers))),
             ("traceparents", Value(Column(jobs, job => job.TraceParent))),
             ("workflow_ids", Value(Column(jobs, job => job.WorkflowId))),
-            ("depends_on", Value(Column(jobs, job => job.DependsOn))));
+            ("depends_on", Value(Column(jobs, job => job.DependsOn))),
+            ("unique_keys", Value(Sparse(jobs, job => job.UniqueKey))),
+            ("unique_rules", Value(Sparse(jobs, job => job.UniqueRule))));
         command.Transaction = transaction;
         await options.AtAsync("enqueue").ConfigureAwait(false);
         await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
         while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
             hints.Add(new JobHint(reader.GetString(0), reader.GetDateTime(1)));
+        if (jobs.Exists(job => job.UniqueKey is not null))
+            hints.Add(JobHint.Unsettled);
         await options.AtAsync("enqueue answered").ConfigureAwait(false);
         return hints;
     }

@@ -27,6 +27,12 @@ public sealed record JobRow
     /// <summary>What it left for others, as JSON (or encrypted); null: nothing.</summary>
     public string? Result { get; init; }
 
+    /// <summary>The key of its <see cref="UniqueJob"/>; null: it has none.</summary>
+    public string? UniqueKey { get; init; }
+
+    /// <summary>The job in whose favour it was not run, because of its unique key.</summary>
+    public Guid? MetId { get; init; }
+
     /// <summary>When it was enqueued, UTC.</summary>
     public required DateTime CreatedAt { get; init; }
 

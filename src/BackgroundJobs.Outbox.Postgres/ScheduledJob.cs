@@ -39,6 +39,9 @@ internal sealed class ScheduledJob
         schedule.Check();
         if (enqueue is { Id: not null } or { RunAt: not null } or { Delay: not null })
             throw new InvalidJobException($"Schedule '{schedule.Name}' cannot be used: its jobs have an id each and run at its ticks. Leave Id, RunAt and Delay out of the EnqueueOptions.");
-        return new(schedule, NewJob.CreateTemplate(job, enqueue, options));
+        var template = NewJob.CreateTemplate(job, enqueue, options);
+        if (template.UniqueKey is not null)
+            throw new InvalidJobException($"Schedule '{schedule.Name}' cannot be used: its jobs would be unique by a key. Leave Unique null, also in the kind's Defaults; Overlap = false keeps its jobs apart.");
+        return new(schedule, template);
     }
 }

@@ -12,4 +12,7 @@ internal sealed record TouchedJob
     public bool Claimed { get; init; }
 
     public Guid? WorkflowId { get; init; }
+
+    // Blocked until it was compared with the others of its unique key.
+    public bool IsUnsettled { get; init; }
 }

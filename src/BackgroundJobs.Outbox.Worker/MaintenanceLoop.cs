@@ -31,7 +31,7 @@ internal sealed class MaintenanceLoop(
             wake.Set();
     }
 
-    // Jobs of workflows have ended, and what waits for them is not told yet.
+    // Jobs of workflows have ended, and what waits for them is not told yet; or jobs with a unique key were enqueued.
     public void Settle()
     {
         unsettled = true;
@@ -82,8 +82,17 @@ internal sealed class MaintenanceLoop(
     private async Task SettleAsync(CancellationToken stopping)
     {
         await using var connection = await connections.OpenConnectionAsync(stopping).ConfigureAwait(false);
-        for (var more = true; more && !stopping.IsCancellationRequested;)
-            (_, more) = await queue.SettleAsync(connection, null, stopping).ConfigureAwait(false);
+        var more = true;
+
+        // However much comes: the jobs of the dead do not wait for the end of it.
+        while (more && !someoneDied && !stopping.IsCancellationRequested)
+        {
+            more = (await queue.SettleAsync(connection, null, stopping).ConfigureAwait(false)).More;
+            more |= (await queue.SettleUniqueAsync(connection, stopping).ConfigureAwait(false)).More;
+        }
+
+        if (more)
+            Settle();
     }
 
     private async Task RunOnceAsync(CancellationToken stopping)

@@ -77,12 +77,18 @@ internal sealed class WorkerParts : IDisposable
         lease.Lost += () => parts.ReleaseWaiting();
         lease.ServerChanged += loop.ServerChanged;
 
-        Action<JobHint> onSignal = loop.Hint;
+        Action<JobHint> onHint = hint =>
+        {
+            if (hint.IsUnsettled)
+                maintenance.Settle();
+            else
+                loop.Hint(hint);
+        };
         using (var connection = connections.CreateConnection())
         {
             var signal = JobSignal.For(connection, outbox.Schema);
-            signal.Raised += onSignal;
-            disposables.Add(new Unsubscriber(() => signal.Raised -= onSignal));
+            signal.Raised += onHint;
+            disposables.Add(new Unsubscriber(() => signal.Raised -= onHint));
         }
 
         foreach (var each in queues)
@@ -101,7 +107,7 @@ internal sealed class WorkerParts : IDisposable
             Task.Run(() => maintenance.RunAsync(stopping), CancellationToken.None),
             Task.Run(() => schedules.RunAsync(stopping), CancellationToken.None));
         if (direct is not null)
-            parts.others = Task.WhenAll(parts.others, Listen(direct, queue, loop, lease, time, logger, stopping));
+            parts.others = Task.WhenAll(parts.others, Listen(direct, queue, onHint, loop, lease, time, logger, stopping));
         lease.Start();
         parts.LoopTask = Task.Run(() => loop.RunAsync(stopping), CancellationToken.None);
         return parts;
@@ -131,10 +137,10 @@ internal sealed class WorkerParts : IDisposable
     public void Dispose() => recordEnd.Dispose();
 
     private static Task Listen(
-        NpgsqlDataSource direct, JobQueue queue, WorkerLoop loop, WorkerLease lease, TimeProvider time, ILogger logger, CancellationToken stopping)
+        NpgsqlDataSource direct, JobQueue queue, Action<JobHint> onHint, WorkerLoop loop, WorkerLease lease, TimeProvider time, ILogger logger, CancellationToken stopping)
     {
         var notifications = new JobNotifications(direct, queue, time, logger);
-        notifications.Hinted += loop.Hint;
+        notifications.Hinted += onHint;
         notifications.CancelRequested += lease.BeatNow;
         notifications.Connected += loop.PollNow;
         lease.ServerChanged += notifications.Reconnect;

@@ -8,12 +8,13 @@ public sealed class EndedJob
     private readonly string? result;
     private readonly OutboxOptions options;
 
-    internal EndedJob(Guid id, string? kind, JobState? state, string? result, OutboxOptions options)
+    internal EndedJob(Guid id, string? kind, JobState? state, string? result, Guid? met, OutboxOptions options)
     {
         Id = id;
         Kind = kind;
         State = state;
         this.result = result;
+        Met = met;
         this.options = options;
     }
 
@@ -25,6 +26,12 @@ public sealed class EndedJob
 
     /// <summary>How it ended; null when there is no history of it: it was deleted, its day was dropped, or its kind keeps none.</summary>
     public JobState? State { get; }
+
+    /// <summary>
+    /// Of a job that was not run because of its <see cref="UniqueJob"/>: the one that stands for it, which may have ended in favour of another in turn.
+    /// Else null.
+    /// </summary>
+    public Guid? Met { get; }
 
     /// <summary>It left a result.</summary>
     public bool HasResult => result is not null;

@@ -43,6 +43,12 @@ public sealed record EnqueueOptions
     /// </summary>
     public Guid? Id { get; init; }
 
+    /// <summary>
+    /// That one job of its kind and key is enough, and what becomes of another one: <see cref="UniqueJob"/>. Default: each is run. Not for a job that
+    /// waits for others of a workflow, nor for those of a schedule.
+    /// </summary>
+    public UniqueJob? Unique { get; init; }
+
     internal EnqueueOptions Over(EnqueueOptions defaults) => ReferenceEquals(defaults, None) ? this : new()
     {
         Queue = Queue ?? defaults.Queue,
@@ -53,5 +59,6 @@ public sealed record EnqueueOptions
         MaxAttempts = MaxAttempts ?? defaults.MaxAttempts,
         Headers = Headers ?? defaults.Headers,
         Id = Id,
+        Unique = Unique ?? defaults.Unique,
     };
 }

@@ -10,6 +10,9 @@ internal static class EnqueueOptionsCheck
     // A job delayed by more than this is a mistake in a unit, and now() + delay must stay inside PostgreSQL's range.
     private static readonly TimeSpan LongestDelay = TimeSpan.FromDays(365 * 100);
 
+    // PostgreSQL's microsecond.
+    private static readonly TimeSpan Shortest = TimeSpan.FromMicroseconds(1);
+
     public static void Check(string kind, EnqueueOptions options)
     {
         if (options.Queue is { } queue)
@@ -26,6 +29,22 @@ internal static class EnqueueOptionsCheck
             throw Invalid(kind, $"delay {delay} is out of range", "Use zero to 100 years.");
         if (options.Id == Guid.Empty)
             throw Invalid(kind, "its id is the empty Guid", "Leave Id null, or pass an id of your own.");
+        if (options.Unique is { } unique)
+            Check(kind, unique, options);
+    }
+
+    private static void Check(string kind, UniqueJob unique, EnqueueOptions options)
+    {
+        if (unique.Key is null or { Length: < 1 or > UniqueJob.MaxKeyLength })
+            throw Invalid(kind, $"its unique key has {unique.Key?.Length ?? 0} characters", $"Use 1 to {UniqueJob.MaxKeyLength}; of a longer text, a hash.");
+        if (!JobJson.SafeStringConverter.IsStorable(unique.Key))
+            throw Invalid(kind, "its unique key holds a NUL or half a surrogate pair, which PostgreSQL cannot store", "Clean the text first.");
+        if (unique.Period is { } period && (period < Shortest || period > UniqueJob.LongestPeriod))
+            throw Invalid(kind, $"the period {period} of its unique key is out of range", "Use a microsecond to 365 days.");
+        if (unique.Max is { } max && (max < unique.Period || max > UniqueJob.LongestPeriod))
+            throw Invalid(kind, $"it is to be debounced for {max} at most", $"Use its delay, {unique.Period}, to 365 days.");
+        if (unique.SaysWhen && (options.RunAt is not null || options.Delay is not null))
+            throw Invalid(kind, "it is debounced, which says when it runs, and RunAt or Delay is set", "Leave them null.");
     }
 
     private static InvalidJobException Invalid(string kind, string what, string remedy) =>

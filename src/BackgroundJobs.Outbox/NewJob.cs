@@ -43,8 +43,13 @@ public sealed class NewJob
     // {"<parent's id>": "success" | "failure" | "always"}; null: it waits for none.
     internal string? DependsOn { get; private init; }
 
-    // A blocked job's is negative (migrations/0004).
-    internal short StoredPriority => DependsOn is null ? Priority : (short)-Priority;
+    /// <summary>The key of its <see cref="UniqueJob"/>, or null.</summary>
+    public string? UniqueKey { get; private init; }
+
+    internal string? UniqueRule { get; private init; }
+
+    // A blocked job's is negative (migrations/0004, 0005).
+    internal short StoredPriority => DependsOn is null && UniqueKey is null ? Priority : (short)-Priority;
 
     /// <summary>Checks and serialises a job.</summary>
     /// <typeparam name="TJob">The job type.</typeparam>
@@ -96,6 +101,9 @@ public sealed class NewJob
         limits.Registry?.CheckKnown(kind);
         var wishes = (options ?? EnqueueOptions.None).Over(TJob.Defaults);
         EnqueueOptionsCheck.Check(kind, wishes);
+        if (wishes.Unique is not null && dependsOn is not null)
+            throw new InvalidJobException(
+                $"Job '{kind}' cannot be enqueued: it is unique by a key, and waits for other jobs. What it stands for would be known when they have ended, and those may take long. Leave Unique null, or let its parent enqueue it.");
 
         var id = wishes.Id ?? JobId.New(limits.TimeProvider);
         return new()
@@ -112,6 +120,8 @@ public sealed class NewJob
             TraceParent = OutboxTelemetry.CurrentTraceParent(),
             WorkflowId = workflowId,
             DependsOn = dependsOn,
+            UniqueKey = wishes.Unique?.Key,
+            UniqueRule = wishes.Unique?.ToJson(),
         };
     }
 }

@@ -89,6 +89,14 @@ public static class ReadmeExample
         return ended;
     }
 
+    public static void Unique(AppDb db)
+    {
+        // readme:begin
+        db.Enqueue(new SyncShop(7), new() { Unique = UniqueJob.WhileWaiting("7") });               // one that waits is enough, and it will see this save
+        db.Enqueue(new SendReport(7), new() { Unique = UniqueJob.Debounce("7", TimeSpan.FromSeconds(5), max: TimeSpan.FromMinutes(1)) });
+        // readme:end
+    }
+
     public static void Schedules(IServiceCollection services)
     {
         // readme:begin
@@ -127,6 +135,11 @@ public static class ReadmeExample
     public sealed record SyncAll : IJob
     {
         public static string Kind => "sync_all";
+    }
+
+    public sealed record SyncShop(int ShopId) : IJob
+    {
+        public static string Kind => "sync_shop";
     }
 
     public sealed record BillTenant(int Tenant) : IJob

@@ -22,6 +22,7 @@ public sealed class QueryFileTests(SeededDatabase seeded)
         ["schedules"] = 40_000,
         ["table_health"] = 1_000,
         ["throughput_per_minute"] = 6_000,
+        ["unique_jobs"] = 150,
         ["why"] = 5_000,
         ["workers"] = 20,
         ["workflow"] = 10_000,

@@ -5,7 +5,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 internal static class Actors
 {
-    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule, EnqueueChild];
+    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule, EnqueueChild, EnqueueTwin];
 
     private static readonly string[] Unfinished = ["blocked", "scheduled", "waiting", "retrying", "running"];
 
@@ -186,6 +186,22 @@ internal static class Actors
         }),
         Commit);
 
+    // Beside `twin`, which is not compared yet.
+    public static readonly Actor EnqueueTwin = new(
+        "enqueue twin",
+        Begin(async s =>
+        {
+            await s.SqlAsync($$"""
+                INSERT INTO outbox.jobs (id, kind, args, priority, unique_key, unique_rule)
+                VALUES ('{{Second}}', 'a', '{}', -2, 'twins', '{"rule": "waiting"}')
+                """);
+            s.Note(() => s.Situation.Enqueued.Add(Second));
+        }),
+        Commit);
+
+    // Any worker that hears of jobs with a key, or whose heartbeat finds some.
+    public static readonly Actor SettleUnique = new("settle unique", Begin(s => s.RunAsync("settle_unique_jobs")), Commit);
+
     // Two workers may do it at once: the one that has ended a job, and the one whose heartbeat says that there is something.
     public static readonly Actor Settle = new("settle", Begin(s => s.RunAsync("settle_jobs")), Commit);
 
@@ -231,6 +247,7 @@ internal static class Actors
     [
         ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, KeepStepA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
         DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule, EnqueueChild, Settle,
+        EnqueueTwin, SettleUnique,
     ];
 
     public static Actor Finish(string who, Guid job, Guid token) => new(

@@ -64,6 +64,18 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
         Assert.True(await interleaving.AllAsync() > 0);
     }
 
+    // Each has a job of the same key in hand.
+    [Fault("J14", "two comparisons of one key beside an enqueue of it, in every order", "one job of the key is let go")]
+    [Theory]
+    [InlineData("enqueue twin")]
+    [InlineData("claim B")]
+    [InlineData("cancel")]
+    public async Task Two_comparisons_of_a_key_let_one_job_go_in_every_order(string name)
+    {
+        await using var interleaving = await Interleaving.OfAsync(stage.Database, [Actors.SettleUnique, Actors.SettleUnique, Find(name)]);
+        Assert.True(await interleaving.AllAsync() > 0);
+    }
+
     // Orders that once failed, and one to show how it is written.
     [Theory]
     [InlineData("complete A, rescue", "0 1 0 1 0 1")]

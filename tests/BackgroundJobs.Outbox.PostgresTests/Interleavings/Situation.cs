@@ -6,6 +6,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 //   worker A, whose lease has ended though nobody has noticed, holds job `held` at its first attempt;
 //   worker B is well; job `waits` is due; job `retries` has failed once and waits an hour; job `gave_up` is in the history;
 //   schedule `s`, version 1, has not ticked yet;
+//   job `rival` has the key of job `single`, which waits, and job `twin` a key of its own; neither was compared with others yet;
 //   job `child` waits for `held`, and for one that has completed, which nobody has told it yet; job `orphan` was cancelled because `gave_up` gave up.
 internal sealed class Situation(NpgsqlConnection connection)
 {
@@ -25,6 +26,10 @@ internal sealed class Situation(NpgsqlConnection connection)
     public static readonly Guid Late = new("00000000-0000-7000-8000-00000000000a");
     public static readonly Guid Orphan = new("00000000-0000-7000-8000-00000000000b");
     public static readonly Guid Past = new("00000000-0000-7000-8000-00000000000c");
+    public static readonly Guid Single = new("00000000-0000-7000-8000-00000000000d");
+    public static readonly Guid Rival = new("00000000-0000-7000-8000-00000000000e");
+    public static readonly Guid Twin = new("00000000-0000-7000-8000-00000000000f");
+    public static readonly Guid Second = new("00000000-0000-7000-8000-000000000010");
     public static readonly Guid Workflow = new("f0000000-0000-7000-8000-000000000001");
 
     public static readonly DateTime TickAt = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc);
@@ -50,6 +55,11 @@ internal sealed class Situation(NpgsqlConnection connection)
                ('00000000-0000-7000-8000-00000000000c', now(), now(), now(), 1, 2, 20, 0, 0, 'completed', 'default', 'a', '{}', 'f0000000-0000-7000-8000-000000000001', NULL, NULL);
         INSERT INTO outbox.jobs (id, kind, args, priority, workflow_id, depends_on)
         VALUES ('00000000-0000-7000-8000-000000000009', 'a', '{}', -2, 'f0000000-0000-7000-8000-000000000001', '{"00000000-0000-7000-8000-000000000001": "success", "00000000-0000-7000-8000-00000000000c": "success"}');
+        INSERT INTO outbox.jobs (id, kind, args, priority, unique_key, unique_rule)
+        VALUES ('00000000-0000-7000-8000-00000000000d', 'a', '{}', -2, 'single', '{"rule": "waiting"}'),
+               ('00000000-0000-7000-8000-00000000000e', 'a', '{}', -2, 'single', '{"rule": "waiting"}'),
+               ('00000000-0000-7000-8000-00000000000f', 'a', '{}', -2, 'twins', '{"rule": "waiting"}');
+        UPDATE outbox.jobs SET priority = 2 WHERE id = '00000000-0000-7000-8000-00000000000d';
         """;
 
     private const string OldHistory = "CREATE TABLE IF NOT EXISTS outbox.job_history_20200101 PARTITION OF outbox.job_history FOR VALUES FROM ('2020-01-01') TO ('2020-01-02')";
@@ -68,7 +78,7 @@ internal sealed class Situation(NpgsqlConnection connection)
     public void Cancelled()
     {
         isCancelled = true;
-        foreach (var job in new[] { Held, Waits, Retries, Child })
+        foreach (var job in new[] { Held, Waits, Retries, Child, Single, Rival, Twin })
             lastAttempts[job] = Attempts(job);
     }
 
@@ -100,6 +110,9 @@ internal sealed class Situation(NpgsqlConnection connection)
         await EmptyAsync(
             "I9: a job is held for a worker that is gone",
             "SELECT id FROM outbox.jobs WHERE lease_token IS NOT NULL AND NOT EXISTS (SELECT FROM outbox.workers AS worker WHERE worker.id = worker_id)");
+        await EmptyAsync(
+            "I13: two jobs of one key were let go",
+            "SELECT unique_key FROM outbox.jobs WHERE unique_key IS NOT NULL AND priority > 0 AND attempt = 0 AND cancel_requested_at IS NULL GROUP BY unique_key HAVING count(*) > 1");
         await FinishAsync(closing);
         await EmptyAsync("I9: a job is left over that nobody will end", "SELECT concat_ws(' ', id, attempt, worker_id, cancel_requested_at) FROM outbox.jobs");
         await CheckTicksAsync();
@@ -108,15 +121,15 @@ internal sealed class Situation(NpgsqlConnection connection)
         var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes, state) FROM outbox.job_history"))
             .ConvertAll(each => each.Split(' '))
             .ToDictionary(each => Guid.Parse(each[0]), each => (Attempt: int.Parse(each[1], null), Crashes: int.Parse(each[2], null), State: each[3]));
-        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New, Child, Late, Orphan })
+        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New, Child, Late, Orphan, Single, Rival, Twin, Second })
         {
             if (!ends.TryGetValue(job, out var end))
             {
-                Assert.True(Deleted.Contains(job) || ((job == New || job == Late) && !Enqueued.Contains(job)), $"I1: job {job} is lost");
+                Assert.True(Deleted.Contains(job) || ((job == New || job == Late || job == Second) && !Enqueued.Contains(job)), $"I1: job {job} is lost");
                 continue;
             }
 
-            Assert.True((job != New && job != Late) || Enqueued.Contains(job), "I2: a job exists whose transaction was rolled back");
+            Assert.True((job != New && job != Late && job != Second) || Enqueued.Contains(job), "I2: a job exists whose transaction was rolled back");
             Assert.True(end.Attempt == Attempts(job), $"I10: job {job} counts {end.Attempt} attempts, and there were {Attempts(job)}");
             Assert.True(!lastAttempts.TryGetValue(job, out var last) || end.Attempt <= last, $"I10: job {job} was cancelled at attempt {last}, and began another");
             var endings = ended.Count(each => each == job) + end.Crashes + (job == GaveUp || job == Retries ? 1 : 0);
@@ -182,6 +195,7 @@ internal sealed class Situation(NpgsqlConnection connection)
             {
             }
 
+            await session.SqlAsync("SELECT released FROM outbox.settle_unique_jobs()");
             await RunAsync(Actors.ClaimB);
             var held = await session.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE worker_id = 'bbbbbbbb-0000-4000-8000-000000000000'");
             foreach (var row in held)

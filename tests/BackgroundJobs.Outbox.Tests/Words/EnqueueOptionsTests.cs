@@ -20,6 +20,15 @@ public sealed class EnqueueOptionsTests
         { new() { Delay = TimeSpan.FromTicks(-1) }, "Use zero to 100 years" },
         { new() { Delay = TimeSpan.MaxValue }, "Use zero to 100 years" },
         { new() { Id = Guid.Empty }, "its id is the empty Guid" },
+        { new() { Unique = UniqueJob.WhileWaiting("") }, "its unique key has 0 characters" },
+        { new() { Unique = UniqueJob.Replace(null!) }, "its unique key has 0 characters" },
+        { new() { Unique = UniqueJob.WhileUnfinished(new string('k', 201)) }, "its unique key has 201 characters" },
+        { new() { Unique = UniqueJob.WhileWaiting("a\0") }, "holds a NUL" },
+        { new() { Unique = UniqueJob.WhileWaiting("\ud800") }, "half a surrogate pair" },
+        { new() { Unique = UniqueJob.Within("k", TimeSpan.Zero) }, "the period 00:00:00 of its unique key is out of range" },
+        { new() { Unique = UniqueJob.Throttle("k", TimeSpan.FromDays(366)) }, "Use a microsecond to 365 days" },
+        { new() { Unique = UniqueJob.Debounce("k", TimeSpan.FromSeconds(2), TimeSpan.FromSeconds(1)) }, "it is to be debounced for 00:00:01 at most" },
+        { new() { Unique = UniqueJob.Debounce("k", TimeSpan.FromSeconds(2)), Delay = TimeSpan.Zero }, "RunAt or Delay is set" },
     };
 
     [Fault("D14", "attempts, priorities and delays out of range", "refused")]
@@ -57,6 +66,15 @@ public sealed class EnqueueOptionsTests
         var own = NewJob.Create(new Patient(1), new() { Priority = 1, RunAt = new DateTimeOffset(2030, 1, 1, 2, 0, 0, TimeSpan.FromHours(2)) });
         Assert.Equal(("slow", (short)1, (short)3, (TimeSpan?)null), (own.Queue, own.Priority, own.MaxAttempts, own.Delay));
         Assert.Equal(new DateTime(2030, 1, 1, 0, 0, 0, DateTimeKind.Utc), own.RunAt);
+    }
+
+    [Fact]
+    public void A_unique_job_is_blocked_and_its_rule_is_in_seconds()
+    {
+        var job = NewJob.Create(new Plain(1), new() { Unique = UniqueJob.Debounce(new string('k', 200), TimeSpan.FromMilliseconds(1500), TimeSpan.FromDays(365)) });
+        Assert.Equal(("{\"rule\":\"debounce\",\"delay\":\"1.5 s\",\"max\":\"31536000 s\"}", 200, (short)-2), (job.UniqueRule, job.UniqueKey!.Length, job.StoredPriority));
+        Assert.Equal("{\"rule\":\"waiting\"}", NewJob.Create(new Plain(1), new() { Unique = UniqueJob.WhileWaiting("7") }).UniqueRule);
+        Assert.Equal("{\"rule\":\"throttle\",\"period\":\"0.000001 s\"}", NewJob.Create(new Plain(1), new() { Unique = UniqueJob.Throttle("7", TimeSpan.FromMicroseconds(1)) }).UniqueRule);
     }
 
     [Fact]

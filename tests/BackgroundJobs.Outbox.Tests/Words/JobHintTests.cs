@@ -15,6 +15,14 @@ public sealed class JobHintTests
         Assert.Equal(DateTimeKind.Utc, read.RunAt.Kind);
     }
 
+    [Fact]
+    public void That_something_is_to_be_compared_is_a_hint_of_no_queue()
+    {
+        Assert.Equal("settle", JobHint.Unsettled.ToPayload());
+        Assert.True(JobHint.TryParse("settle", out var read) && read.IsUnsettled);
+        Assert.True(JobHint.TryParse("0 settle", out read) && !read.IsUnsettled);
+    }
+
     [Theory]
     [InlineData("")]
     [InlineData("cancel")]

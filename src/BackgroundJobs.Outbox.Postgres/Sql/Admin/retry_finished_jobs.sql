@@ -1,7 +1,8 @@
 -- Takes up to @limit jobs that gave up from the history back to their queue, in the order of their ids, from @after on.
 -- Invariants: a job is in one of the two tables, in the same transaction; its attempt number never goes down, because it is a fencing number
 -- for other systems; what happened to it stays in its errors, and it goes on from its cursor and behind its steps. What was
--- cancelled because of a parent comes back with that one (bring_back_children.sql), and never before it.
+-- cancelled because of a parent comes back with that one (bring_back_children.sql), and never before it. What has a unique key comes back blocked,
+-- and is compared with the others of it anew.
 WITH given_up AS MATERIALIZED (
     SELECT id, finished_at
     FROM outbox.job_history AS old
@@ -47,18 +48,20 @@ removed AS (
         old.steps,
         old.workflow_id,
         old.depends_on,
+        old.unique_key,
+        old.unique_rule,
         old.errors
 ),
 inserted AS (
     INSERT INTO outbox.jobs (
         id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
-        depends_on, errors)
+        depends_on, unique_key, unique_rule, errors)
     SELECT
         id,
         now(),
         created_at,
         attempt,
-        priority,
+        CASE WHEN unique_key IS NULL THEN priority ELSE -priority END,
         max_attempts,
         queue,
         kind,
@@ -69,9 +72,11 @@ inserted AS (
         steps,
         workflow_id,
         depends_on,
+        unique_key,
+        unique_rule,
         errors
     FROM removed
-    RETURNING id, queue, run_at, workflow_id
+    RETURNING id, queue, run_at, workflow_id, unique_key IS NOT NULL AS is_unsettled
 )
-SELECT id, queue, run_at, workflow_id
+SELECT id, queue, run_at, workflow_id, is_unsettled
 FROM inserted

@@ -21,7 +21,9 @@ SELECT
     saved_cursor::text AS saved_cursor,
     errors::text AS errors,
     workflow_id,
-    result::text AS result
+    result::text AS result,
+    unique_key,
+    met_id
 FROM outbox.all_jobs
 WHERE id = @id
 ORDER BY finished_at DESC NULLS FIRST

@@ -30,7 +30,13 @@ SELECT
         WHERE cancel_requested_at IS NOT NULL
           AND lease_token IS NULL
     ) AS cancelled_waits,
-    EXISTS (SELECT FROM outbox.unsettled_jobs) AS unsettled,
+    EXISTS (SELECT FROM outbox.unsettled_jobs) OR EXISTS (
+        SELECT
+        FROM outbox.jobs
+        WHERE unique_key IS NOT NULL
+          AND priority < 0
+          AND cancel_requested_at IS NULL
+    ) AS unsettled,
     ARRAY(
         SELECT DISTINCT queue
         FROM outbox.jobs

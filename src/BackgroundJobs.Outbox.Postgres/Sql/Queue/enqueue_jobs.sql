@@ -1,6 +1,7 @@
 -- Inserts jobs in the caller's transaction, in one statement whatever their number; returns the oldest run_at of each queue for the wake-up.
 WITH new_jobs AS (
-    INSERT INTO outbox.jobs (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on)
+    INSERT INTO outbox.jobs (
+        id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule)
     SELECT
         id,
         kind,
@@ -12,11 +13,14 @@ WITH new_jobs AS (
         headers::jsonb,
         traceparent,
         workflow_id,
-        depends_on::jsonb
+        depends_on::jsonb,
+        unique_key,
+        unique_rule::jsonb
     FROM unnest(
         @ids::uuid[], @kinds::text[], @args::text[], @queues::text[], @priorities::smallint[], @run_at::timestamptz[],
-        @delays::bigint[], @max_attempts::smallint[], @headers::text[], @traceparents::text[], @workflow_ids::uuid[], @depends_on::text[])
-        AS t (id, kind, args, queue, priority, run_at, delay, max_attempts, headers, traceparent, workflow_id, depends_on)
+        @delays::bigint[], @max_attempts::smallint[], @headers::text[], @traceparents::text[], @workflow_ids::uuid[], @depends_on::text[],
+        @unique_keys::text[], @unique_rules::text[])
+        AS t (id, kind, args, queue, priority, run_at, delay, max_attempts, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule)
     RETURNING queue, run_at
 )
 SELECT queue, min(run_at) AS run_at

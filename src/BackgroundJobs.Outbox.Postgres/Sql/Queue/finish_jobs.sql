@@ -2,7 +2,8 @@
 -- Invariant: fenced. A row is only touched under the lease token it was claimed with; there is no other way out of outbox.jobs for a claim.
 -- And the delete finds its rows by their keys alone; IS TRUE keeps the comparison of the pairs from becoming a join, whose order statistics
 -- could turn round into reading the whole table.
--- @history: 0 keep, 1 keep without args, 2 keep nothing; but its children must see how it ended, and a result is there to be read.
+-- @history: 0 keep, 1 keep without args, 2 keep nothing; but its children must see how it ended, others of its key that it ran, and a result is
+-- there to be read.
 WITH ended AS (
     SELECT *
     FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @states::text[], @history::smallint[], @errors::text[], @cursors::text[], @results::text[])
@@ -33,12 +34,14 @@ removed AS (
         steps,
         workflow_id,
         depends_on,
+        unique_key,
+        unique_rule,
         errors
 ),
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, result, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, unique_key, unique_rule, result, errors)
     SELECT
         removed.id,
         clock_timestamp(),
@@ -61,6 +64,8 @@ remembered AS (
         CASE WHEN ended.state = 'completed' THEN NULL ELSE removed.steps END,
         removed.workflow_id,
         removed.depends_on,
+        removed.unique_key,
+        removed.unique_rule,
         ended.result::jsonb,
         CASE
             WHEN ended.error IS NULL THEN removed.errors
@@ -71,6 +76,7 @@ remembered AS (
     JOIN ended ON ended.id = removed.id AND ended.lease_token = removed.lease_token
     WHERE ended.history < 2
        OR removed.workflow_id IS NOT NULL
+       OR removed.unique_key IS NOT NULL
        OR ended.result IS NOT NULL
 )
 SELECT id

@@ -4,10 +4,11 @@ SELECT
     asked.id,
     ended.kind,
     ended.state,
-    ended.result::text AS result
+    ended.result::text AS result,
+    ended.met_id
 FROM unnest(@ids::uuid[]) AS asked (id)
 LEFT JOIN LATERAL (
-    SELECT past.kind, past.state, past.result
+    SELECT past.kind, past.state, past.result, past.met_id
     FROM outbox.job_history AS past
     WHERE past.id = asked.id
     ORDER BY past.finished_at DESC
@@ -15,6 +16,6 @@ LEFT JOIN LATERAL (
 ) AS ended ON true
 WHERE NOT EXISTS (SELECT FROM outbox.jobs AS job WHERE job.id = asked.id)
 UNION ALL
-SELECT true, asked.id, NULL, NULL, NULL
+SELECT true, asked.id, NULL, NULL, NULL, NULL
 FROM unnest(@workflows::uuid[]) AS asked (id)
 WHERE NOT EXISTS (SELECT FROM outbox.jobs AS job WHERE job.workflow_id = asked.id)

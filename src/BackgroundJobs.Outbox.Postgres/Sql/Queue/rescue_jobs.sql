@@ -41,13 +41,15 @@ set_aside AS (
         job.steps,
         job.workflow_id,
         job.depends_on,
+        job.unique_key,
+        job.unique_rule,
         coalesce(job.errors, '[]') AS errors,
         CASE WHEN charged.cancel_requested_at IS NULL THEN 'dead' ELSE 'cancelled' END AS state
 ),
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, unique_key, unique_rule, errors)
     SELECT
         id,
         clock_timestamp(),
@@ -70,6 +72,8 @@ remembered AS (
         steps,
         workflow_id,
         depends_on,
+        unique_key,
+        unique_rule,
         CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE errors END || jsonb_build_object(
             'attempt', attempt,
             'type', CASE state WHEN 'dead' THEN 'crashed' ELSE 'cancelled' END,
