@@ -273,7 +273,8 @@ BEGIN
             released := released + CASE WHEN met IS NULL THEN 1 ELSE 0 END;
         EXCEPTION
             -- Locked by somebody for long, or refused by the application's own schema: it stays, and is looked at again with the next heartbeat.
-            WHEN lock_not_available OR data_exception OR integrity_constraint_violation THEN
+            WHEN OTHERS THEN
+                RAISE WARNING 'Job % is not compared with others of its unique key yet: %', arrived.id, SQLERRM;
                 passed_over := passed_over || (arrived.kind || ' ' || arrived.unique_key);
         END;
     END LOOP;

@@ -82,17 +82,20 @@ internal sealed class MaintenanceLoop(
     private async Task SettleAsync(CancellationToken stopping)
     {
         await using var connection = await connections.OpenConnectionAsync(stopping).ConfigureAwait(false);
-        var more = true;
+
+        // Apart, so that neither holds up the other; this first, for what it ends may be a parent.
+        await AllAsync(() => queue.SettleUniqueAsync(connection, stopping)).ConfigureAwait(false);
+        await AllAsync(() => queue.SettleAsync(connection, null, stopping)).ConfigureAwait(false);
 
         // However much comes: the jobs of the dead do not wait for the end of it.
-        while (more && !someoneDied && !stopping.IsCancellationRequested)
+        async Task AllAsync(Func<Task<(int Released, bool More)>> settle)
         {
-            more = (await queue.SettleAsync(connection, null, stopping).ConfigureAwait(false)).More;
-            more |= (await queue.SettleUniqueAsync(connection, stopping).ConfigureAwait(false)).More;
+            var more = true;
+            while (more && !someoneDied && !stopping.IsCancellationRequested)
+                more = (await settle().ConfigureAwait(false)).More;
+            if (more)
+                Settle();
         }
-
-        if (more)
-            Settle();
     }
 
     private async Task RunOnceAsync(CancellationToken stopping)

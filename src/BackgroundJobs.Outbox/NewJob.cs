@@ -103,7 +103,7 @@ public sealed class NewJob
         EnqueueOptionsCheck.Check(kind, wishes);
         if (wishes.Unique is not null && dependsOn is not null)
             throw new InvalidJobException(
-                $"Job '{kind}' cannot be enqueued: it is unique by a key, and waits for other jobs. What it stands for would be known when they have ended, and those may take long. Leave Unique null, or let its parent enqueue it.");
+                $"Job '{kind}' cannot be enqueued: it is unique by a key, and waits for other jobs. Leave Unique null, or enqueue it in the handler of its parent.");
 
         var id = wishes.Id ?? JobId.New(limits.TimeProvider);
         return new()

@@ -40,6 +40,14 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
             """);
         await Database.ExecuteAsync("""
             INSERT INTO outbox.job_history (
+                id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, unique_key, unique_rule, met_id)
+            SELECT
+                outbox.new_job_id(), now() - interval '40 min' - n * interval '10 ms', now(), now() - interval '41 min', 0, 2, 20, 0, 0, 'cancelled', 'q0', 'kind_1',
+                'key ' || n % 10, '{"rule": "replace"}', gen_random_uuid()
+            FROM generate_series(1, 20000) AS n
+            """);
+        await Database.ExecuteAsync("""
+            INSERT INTO outbox.job_history (
                 id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
                 state, queue, kind, args, errors)
             SELECT
@@ -75,14 +83,6 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
                 ('20000000-0000-7000-8000-' || lpad((n / 200)::text, 12, '0'))::uuid,
                 CASE WHEN n % 200 > 0 THEN jsonb_build_object('10000000-0000-7000-8000-' || lpad((n - 1)::text, 12, '0'), 'success') END
             FROM generate_series(0, 29999) AS n
-            """);
-        await Database.ExecuteAsync("""
-            INSERT INTO outbox.job_history (
-                id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes, state, queue, kind, unique_key, unique_rule, met_id)
-            SELECT
-                outbox.new_job_id(), now() - interval '40 min' - n * interval '10 ms', now(), now() - interval '41 min', 0, 2, 20, 0, 0, 'cancelled', 'q0', 'kind_1',
-                'key ' || n % 10, '{"rule": "replace"}', gen_random_uuid()
-            FROM generate_series(1, 20000) AS n
             """);
         await Database.ExecuteAsync("VACUUM ANALYZE outbox.jobs");
         await Database.ExecuteAsync("VACUUM ANALYZE outbox.job_waits");

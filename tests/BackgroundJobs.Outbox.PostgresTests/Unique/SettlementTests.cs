@@ -18,7 +18,7 @@ public sealed class SettlementTests
         await using var keys = await Keys.OpenAsync();
         var locked = await keys.SettledAsync(Rule);
         await keys.Database.ExecuteAsync("""
-            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE check_violation; END $$;
+            CREATE FUNCTION refuse() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RAISE 'Not this one.'; END $$;
             CREATE TRIGGER refuse BEFORE UPDATE ON outbox.jobs FOR EACH ROW WHEN (OLD.unique_key = 'bad') EXECUTE FUNCTION refuse();
             """);
         await using var connection = await keys.Database.Admin.OpenConnectionAsync(Cancellation);
