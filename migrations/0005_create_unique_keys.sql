@@ -48,8 +48,8 @@ BEGIN
             USING ERRCODE = 'invalid_parameter_value', HINT = 'Give it a priority of -4 to -1, and no depends_on; or no unique_key.';
     END IF;
     IF (rule IN ('waiting', 'unfinished', 'replace')
-        OR (rule IN ('within', 'throttle') AND NEW.unique_rule ? 'period')
-        OR (rule = 'debounce' AND NEW.unique_rule ? 'delay')) IS NOT TRUE
+        OR (rule IN ('within', 'throttle') AND NEW.unique_rule ->> 'period' IS NOT NULL)
+        OR (rule = 'debounce' AND NEW.unique_rule ->> 'delay' IS NOT NULL)) IS NOT TRUE
        OR span NOT BETWEEN interval '1 microsecond' AND interval '366 days'
        OR longest NOT BETWEEN span AND interval '366 days' THEN
         RAISE EXCEPTION 'Job % cannot be enqueued: its unique rule % cannot be used', NEW.id, quote_nullable(left(NEW.unique_rule::text, 200))
@@ -134,11 +134,12 @@ BEGIN
         ORDER BY created_at, id
     LOOP
         CONTINUE WHEN arrived.kind || ' ' || arrived.unique_key = ANY (passed_over);
-        rule := arrived.unique_rule ->> 'rule';
-        span := coalesce(arrived.unique_rule ->> 'period', arrived.unique_rule ->> 'delay')::interval;
-        met := NULL;
-        replaced := '{}';
         BEGIN
+            rule := arrived.unique_rule ->> 'rule';
+            span := coalesce(arrived.unique_rule ->> 'period', arrived.unique_rule ->> 'delay')::interval;
+            met := NULL;
+            replaced := '{}';
+
             -- Here, where it is moved and not before: a row that is locked by a transaction and moved by a subtransaction of it has two that hold it, and
             -- its dead index entries are then walked again and again.
             PERFORM

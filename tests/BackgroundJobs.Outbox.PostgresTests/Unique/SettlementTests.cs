@@ -116,6 +116,7 @@ public sealed class SettlementTests
     [InlineData("-2, '7', '7', NULL", "its unique rule '7' cannot be used")]
     [InlineData("-2, '7', '{\"rule\": \"often\"}', NULL", "cannot be used")]
     [InlineData("-2, '7', '{\"rule\": \"within\"}', NULL", "cannot be used")]
+    [InlineData("-2, '7', '{\"rule\": \"debounce\", \"delay\": null}', NULL", "cannot be used")]
     [InlineData("-2, '7', '{\"rule\": \"debounce\", \"period\": \"1 s\"}', NULL", "cannot be used")]
     [InlineData("-2, '7', '{\"rule\": \"throttle\", \"period\": \"-1 s\"}', NULL", "cannot be used")]
     [InlineData("-2, '7', '{\"rule\": \"throttle\", \"period\": \"2 years\"}', NULL", "cannot be used")]
