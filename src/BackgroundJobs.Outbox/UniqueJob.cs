@@ -5,7 +5,7 @@ namespace BackgroundJobs.Outbox;
 
 /// <summary>
 /// Of which jobs one is enough: those of the same kind and the same key. For <see cref="EnqueueOptions.Unique"/>. It is decided after the commit,
-/// by a worker: who enqueues waits for nobody, and what is committed with a job that is not run is there when the job that stands for it begins.
+/// by a worker: who enqueues waits for nobody, and a job that is not run because another one waits loses nothing, for that one begins later.
 /// A job that runs is never ended by this; one that has left a cursor or steps behind counts as one that runs.
 /// </summary>
 public sealed record UniqueJob
