@@ -68,13 +68,13 @@ BEGIN
     END IF;
 
     REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.schedules, outbox.schedule_ticks,
-        outbox.job_waits, outbox.unsettled_jobs, outbox.migrations, outbox.all_jobs
+        outbox.job_waits, outbox.unsettled_jobs, outbox.job_groups, outbox.migrations, outbox.all_jobs
         FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
     -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
 
     -- What is read is what an insert returns, and whether an earlier try of a save got through.
-    GRANT INSERT (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule)
+    GRANT INSERT (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule)
         ON outbox.jobs TO outbox_enqueue;
     GRANT SELECT (id, queue, run_at, workflow_id) ON outbox.jobs TO outbox_enqueue;
     -- How a job ended that the enqueuer waits for.
@@ -90,6 +90,14 @@ BEGIN
     GRANT SELECT ON outbox.unsettled_jobs TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]), outbox.settle_unique_jobs() TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
+    GRANT EXECUTE ON FUNCTION
+        outbox.file_groups(text, timestamptz[], uuid[], integer),
+        outbox.claim_in_turn(text, integer, boolean, text[], uuid, integer, uuid),
+        outbox.free_groups(text[], text[]),
+        outbox.push_back(text[], text[], bigint[]),
+        outbox.set_limits(text, boolean, integer, integer, interval, integer, integer, interval, text, text)
+        TO outbox_worker;
+    GRANT SELECT, DELETE ON outbox.job_groups TO outbox_worker;
     GRANT SELECT ON outbox.queues TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
 
@@ -99,16 +107,16 @@ BEGIN
 
     GRANT SELECT (
         id, run_at, created_at, claimed_at, cancel_requested_at, lease_token, worker_id, attempt, priority, max_attempts, failures, crashes,
-        queue, kind, traceparent, progress, workflow_id, depends_on, unique_key, unique_rule, errors) ON outbox.jobs TO outbox_inspector;
+        queue, kind, traceparent, progress, workflow_id, depends_on, job_group, unique_key, unique_rule, errors) ON outbox.jobs TO outbox_inspector;
     GRANT SELECT (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes, state, queue, kind,
-        traceparent, workflow_id, depends_on, unique_key, unique_rule, met_id, errors) ON outbox.job_history TO outbox_inspector;
+        traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule, met_id, errors) ON outbox.job_history TO outbox_inspector;
     GRANT SELECT (
         id, state, queue, kind, priority, run_at, created_at, claimed_at, finished_at, attempt, failures, crashes, max_attempts, worker_id,
-        cancel_requested_at, traceparent, workflow_id, depends_on, unique_key, unique_rule, met_id, errors) ON outbox.all_jobs TO outbox_inspector;
+        cancel_requested_at, traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule, met_id, errors) ON outbox.all_jobs TO outbox_inspector;
     -- The newest minutes of the history are found by its pages.
     GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
-    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks, outbox.job_waits TO outbox_inspector;
+    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks, outbox.job_waits, outbox.job_groups TO outbox_inspector;
     GRANT SELECT (
         name, kind, queue, priority, max_attempts, cron, every, time_zone, missed, missed_limit, overlap, paused_at, changed_at, version,
         declared, last_at, last_job_id, next_at, problem) ON outbox.schedules TO outbox_inspector;
@@ -117,11 +125,13 @@ BEGIN
     GRANT UPDATE (run_at, cancel_requested_at), DELETE ON outbox.jobs TO outbox_operator;
     -- A job of the history that is retried goes back as it was.
     GRANT INSERT (id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps,
-        workflow_id, depends_on, unique_key, unique_rule, errors) ON outbox.jobs TO outbox_operator;
+        workflow_id, depends_on, job_group, unique_key, unique_rule, errors) ON outbox.jobs TO outbox_operator;
     GRANT EXECUTE ON FUNCTION outbox.bring_back_children(uuid[]) TO outbox_operator;
     -- UPDATE of one column, or its rows could not be locked.
     GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;
     GRANT INSERT, UPDATE ON outbox.queues TO outbox_operator;
+    GRANT SELECT, INSERT, UPDATE ON outbox.job_groups TO outbox_operator;
+    GRANT EXECUTE ON FUNCTION outbox.set_limits(text, boolean, integer, integer, interval, integer, integer, interval, text, text) TO outbox_operator;
     GRANT INSERT (verb, jobs, what) ON outbox.operations TO outbox_operator;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.schedules, outbox.schedule_ticks TO outbox_operator;
 END

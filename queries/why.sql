@@ -1,4 +1,4 @@
--- Why a job is not running, in one line: ended, claimed by whom, waiting for which jobs, not compared yet, paused, scheduled, no worker that would take it, or how many are before it.
+-- Why a job is not running, in one line: ended, claimed by whom, waiting for which jobs, not compared yet, paused, at which limit, scheduled, no worker that would take it, or how many are before it.
 -- Which job: SET outbox_query.job_id = '<id>'; before it, or PGOPTIONS='-c outbox_query.job_id=<id>'; without, the newest one.
 -- Bounded: by ids; of the jobs before it up to 1,000 are counted, for each priority, and up to 1,000 of those that it waits for.
 BEGIN TRANSACTION READ ONLY;
@@ -37,6 +37,7 @@ job AS MATERIALIZED (
         cancel_requested_at,
         errors,
         workflow_id,
+        job_group,
         unique_key,
         met_id
     FROM outbox.all_jobs
@@ -65,6 +66,17 @@ facts AS (
         holder.id IS NOT NULL AND NOT EXISTS (SELECT FROM alive WHERE alive.id = holder.id) AS holder_is_dead,
         holder.heartbeat_at,
         queues.paused_at,
+        queues.paused_until,
+        queues.limited,
+        queues.concurrency,
+        queues.holders,
+        coalesce(groups.concurrency, queues.group_concurrency) AS group_concurrency,
+        queues.group_order,
+        groups.state AS group_state,
+        groups.paused_until AS group_paused_until,
+        groups.look_at AS group_look_at,
+        groups.holders AS group_holders,
+        groups.head AS group_head,
         queues.paused_by,
         queues.pause_reason,
         (SELECT count(*) FROM takers) AS workers,
@@ -73,7 +85,8 @@ facts AS (
         (SELECT count(*) FROM takers WHERE takers.queues ? job.queue AND job.kind = ANY (takers.kinds)) AS fit
     FROM job
     LEFT JOIN outbox.workers AS holder ON holder.id = job.worker_id
-    LEFT JOIN outbox.queues AS queues ON queues.name = job.queue AND queues.paused_at IS NOT NULL
+    LEFT JOIN outbox.queues AS queues ON queues.name = job.queue
+    LEFT JOIN outbox.job_groups AS groups ON queues.limited AND groups.queue = job.queue AND groups.job_group = coalesce(job.job_group, '')
 )
 SELECT
     id AS job_id,
@@ -100,6 +113,7 @@ SELECT
         WHEN state = 'blocked' THEN 'The jobs that it waited for have ended, and it is due as soon as a worker notices.'
         WHEN paused_at IS NOT NULL THEN
             format('Its queue %s is paused since %s by %s%s.', queue, date_trunc('second', paused_at), paused_by, coalesce(': ' || left(pause_reason, 200), ''))
+        WHEN paused_until > now() THEN format('Its queue %s is paused until %s: another system has asked to be left alone.', queue, date_trunc('second', paused_until))
         WHEN state = 'retrying' THEN
             format('It has failed %s times of %s (%s), and is tried again at %s.', failures, max_attempts, coalesce(error, 'unknown'), due_at)
         WHEN state = 'scheduled' THEN format('It is scheduled for %s.', due_at)
@@ -109,6 +123,16 @@ SELECT
         WHEN fit = 0 THEN format('No live worker that knows its kind %s takes jobs of its queue %s.', kind, queue)
         WHEN crashes >= 2 THEN
             format('%s workers have died under it: it waits for a process in which no other such job runs.', crashes)
+        WHEN group_paused_until = 'infinity' THEN format('Its group %s is paused.', left(job_group, 80))
+        WHEN group_paused_until > now() THEN format('Its group %s is paused until %s.', left(job_group, 80), date_trunc('second', group_paused_until))
+        WHEN group_state = 'failed' AND group_head <> id THEN
+            format('Its group %s waits for job %s, which is dead: JobAdmin can retry it, or pass it over.', left(job_group, 80), group_head)
+        WHEN group_head <> id AND group_state IN ('full', 'later') THEN format('Its group %s waits for job %s, which was before it.', left(job_group, 80), group_head)
+        WHEN group_state = 'full' THEN
+            format('Its group %s is at its limit: %s of %s run.', left(job_group, 80), of_group.jobs, CASE WHEN group_order = 'any' THEN group_concurrency ELSE 1 END)
+        WHEN group_state = 'later' THEN format('As many of its group %s have started as may: the next one at %s.', left(job_group, 80), date_trunc('second', group_look_at))
+        WHEN of_queue.jobs >= concurrency THEN format('Its queue %s is at its limit: %s of %s run.', queue, of_queue.jobs, concurrency)
+        WHEN limited THEN format('It waits for the turn of its group%s in queue %s.', coalesce(' ' || left(job_group, 80), ''), queue)
         WHEN ahead.jobs = 0 THEN format('It is the next one of queue %s, due since %s: a slot must become free, or a worker look.', queue, due_at)
         ELSE format('It is behind %s jobs of queue %s, due since %s.', CASE WHEN ahead.jobs >= 1000 THEN '1000 or more' ELSE ahead.jobs::text END, queue, due_at)
     END AS why
@@ -149,6 +173,18 @@ CROSS JOIN LATERAL (
         LIMIT 1
     ) AS parent
 ) AS parents
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs
+    FROM outbox.jobs AS running
+    WHERE running.id = ANY (facts.group_holders)
+      AND running.lease_token IS NOT NULL
+) AS of_group
+CROSS JOIN LATERAL (
+    SELECT count(*) AS jobs
+    FROM outbox.jobs AS running
+    WHERE running.id = ANY (facts.holders)
+      AND running.lease_token IS NOT NULL
+) AS of_queue
 LIMIT 1;
 
 COMMIT;

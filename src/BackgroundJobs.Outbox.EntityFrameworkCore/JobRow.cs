@@ -30,6 +30,8 @@ internal sealed class JobRow
 
     public string? DependsOn { get; set; }
 
+    public string? JobGroup { get; set; }
+
     public string? UniqueKey { get; set; }
 
     public string? UniqueRule { get; set; }
@@ -65,6 +67,7 @@ internal sealed class JobRow
         TraceParent = job.TraceParent,
         WorkflowId = job.WorkflowId,
         DependsOn = job.DependsOn,
+        JobGroup = job.Group,
         UniqueKey = job.UniqueKey,
         UniqueRule = job.UniqueRule,
     };

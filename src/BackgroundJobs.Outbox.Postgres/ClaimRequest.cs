@@ -7,6 +7,9 @@ internal sealed record ClaimRequest(
     // Goes up when a claim had no answer: those of earlier epochs claim nothing any more.
     public int Epoch { get; init; }
 
+    // Of a queue with limits: jobs in the turn of their groups; the positions are those from which new groups are looked for.
+    public bool InTurn { get; init; }
+
     public Guid LeaseToken { get; } = Guid.NewGuid();
 
     // Npgsql writes DateTime.MinValue as -infinity, which is meant here.

@@ -90,7 +90,7 @@ public sealed partial class JobAdmin
     private async Task<bool> RunAsync(ScheduleMove move, CancellationToken cancellationToken)
     {
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        List<(JobHint Hint, long Jobs)> enqueued;
+        List<Released> enqueued;
         var transaction = await connection.BeginTransactionAsync(cancellationToken).ConfigureAwait(false);
         await using (transaction.ConfigureAwait(false))
         {
@@ -100,7 +100,7 @@ public sealed partial class JobAdmin
             await transaction.CommitAsync(cancellationToken).ConfigureAwait(false);
         }
 
-        foreach (var (hint, _) in enqueued)
+        foreach (var (hint, _, _) in enqueued)
             await queue.SendAsync(connection, hint, cancellationToken).ConfigureAwait(false);
         return enqueued.Count > 0;
     }

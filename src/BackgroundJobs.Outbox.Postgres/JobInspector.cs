@@ -28,6 +28,8 @@ public sealed partial class JobInspector
         ColumnNames.Map<MinuteThroughput>();
         ColumnNames.Map<TableHealth>();
         ColumnNames.Map<WorkerRow>();
+        ColumnNames.Map<LimitsRow>();
+        ColumnNames.Map<BlockedGroupRow>();
         ColumnNames.Map<QueueRow>();
         ColumnNames.Map<ScheduleRow>();
         ColumnNames.Map<JobExplanation>();

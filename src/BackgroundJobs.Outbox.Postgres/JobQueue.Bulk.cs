@@ -42,6 +42,7 @@ public sealed partial class JobQueue
                 else
                     await copy.WriteNullAsync(cancellationToken).ConfigureAwait(false);
                 await WriteAsync(job.DependsOn, NpgsqlDbType.Jsonb).ConfigureAwait(false);
+                await WriteAsync(job.Group, NpgsqlDbType.Text).ConfigureAwait(false);
                 await WriteAsync(job.UniqueKey, NpgsqlDbType.Text).ConfigureAwait(false);
                 await WriteAsync(job.UniqueRule, NpgsqlDbType.Jsonb).ConfigureAwait(false);
             }

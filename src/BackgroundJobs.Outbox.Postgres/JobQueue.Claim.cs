@@ -6,42 +6,96 @@ namespace BackgroundJobs.Outbox.Postgres;
 
 public sealed partial class JobQueue
 {
-    // Claims for several queues in one round trip; jobs come sorted as they are to be started. Not cancellable: a claim that was sent
-    // may have been done, and its rows would be stranded until the lease ends. Indexed: the session was opened with use_indexes.
-    internal async Task<List<ClaimedJob>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
+    // How many jobs of a queue with limits are looked through for their groups by one claim: some 10 ms.
+    private const int MaxSeen = 10_000;
+
+    // Claims for several queues in one round trip. Not cancellable: a claim that was sent may have been done, and its rows would be stranded
+    // until the lease ends. Indexed: the session was opened with use_indexes.
+    internal async Task<List<ClaimAnswer>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
     {
         await using var batch = new NpgsqlBatch(connection);
         if (!indexed)
             batch.BatchCommands.Add(UseIndexes());
         foreach (var request in requests)
-        {
-            batch.BatchCommands.Add(Sql("claim_jobs").BatchCommand(
-                ("queue", Value(request.Queue)),
-                ("limit", Value(request.Limit)),
-                ("after_run_at", Value(request.AfterRunAt, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)),
-                ("after_id", Value(request.AfterId)),
-                ("suspects", Value(request.Suspects)),
-                ("kinds", Value(request.Kinds)),
-                ("worker", Value(request.WorkerId)),
-                ("epoch", Value(request.Epoch)),
-                ("lease_token", Value(request.LeaseToken))));
-        }
+            AddClaim(batch.BatchCommands, request);
 
         if (prepare)
             await batch.PrepareAsync().ConfigureAwait(false);
         await options.AtAsync("claim").ConfigureAwait(false);
-        List<ClaimedJob> jobs = [];
+        List<ClaimAnswer> answers = [];
         await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
         if (!indexed)
             await reader.NextResultAsync().ConfigureAwait(false);
         foreach (var request in requests)
         {
-            while (await reader.ReadAsync().ConfigureAwait(false))
-                jobs.Add(Read(reader, request));
+            answers.Add(await ReadAnswerAsync(reader, request).ConfigureAwait(false));
             await reader.NextResultAsync().ConfigureAwait(false);
         }
 
         await options.AtAsync("claim answered").ConfigureAwait(false);
+        return answers;
+    }
+
+    internal async Task<List<ClaimedJob>> ClaimAsync(ClaimRequest request)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync().ConfigureAwait(false);
+        return (await ClaimAsync(connection, [request], prepare: false).ConfigureAwait(false))[0].Jobs;
+    }
+
+    private void AddClaim(NpgsqlBatchCommandCollection batch, ClaimRequest request)
+    {
+        if (request is { InTurn: true, Suspects: false })
+        {
+            batch.Add(Sql("file_groups").BatchCommand(
+                ("queue", Value(request.Queue)),
+                ("after_run_at", Value(request.AfterRunAt, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)),
+                ("after_id", Value(request.AfterId)),
+                ("limit", Value(MaxSeen))));
+        }
+
+        (string, NpgsqlParameter)[] values =
+        [
+            ("queue", Value(request.Queue)),
+            ("limit", Value(request.Limit)),
+            ("suspects", Value(request.Suspects)),
+            ("kinds", Value(request.Kinds)),
+            ("worker", Value(request.WorkerId)),
+            ("epoch", Value(request.Epoch)),
+            ("lease_token", Value(request.LeaseToken)),
+        ];
+        if (!request.InTurn)
+        {
+            batch.Add(Sql("claim_jobs").BatchCommand([
+                .. values, ("after_run_at", Value(request.AfterRunAt, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)), ("after_id", Value(request.AfterId))]));
+            return;
+        }
+
+        batch.Add(Sql("claim_in_turn").BatchCommand(values));
+        if (!request.Suspects)
+            batch.Add(Sql("next_look").BatchCommand(("queue", Value(request.Queue))));
+    }
+
+    private static async Task<ClaimAnswer> ReadAnswerAsync(NpgsqlDataReader reader, ClaimRequest request)
+    {
+        ClaimAnswer answer = new(request, []);
+        if (request is { InTurn: true, Suspects: false })
+        {
+            await reader.ReadAsync().ConfigureAwait(false);
+            answer.SeenRunAt = reader.GetFieldValue<DateTime[]>(0);
+            answer.SeenId = reader.GetFieldValue<Guid[]>(1);
+            answer.MoreToSee = reader.GetBoolean(2);
+            await reader.NextResultAsync().ConfigureAwait(false);
+        }
+
+        var jobs = answer.Jobs;
+        while (await reader.ReadAsync().ConfigureAwait(false))
+            jobs.Add(Read(reader, request));
+        if (request.InTurn)
+        {
+            if (!request.Suspects && await reader.NextResultAsync().ConfigureAwait(false) && await reader.ReadAsync().ConfigureAwait(false) && !reader.IsDBNull(0))
+                answer.LookAt = reader.GetDateTime(0);
+            return answer;
+        }
 
         // RETURNING has no order of its own; jobs that were never changed come as they were inserted.
         for (var at = 1; at < jobs.Count; at++)
@@ -53,7 +107,7 @@ public sealed partial class JobQueue
             }
         }
 
-        return jobs;
+        return answer;
 
         static int InOrder(ClaimedJob a, ClaimedJob b) => (a.Priority, a.RunAt, a.Id).CompareTo((b.Priority, b.RunAt, b.Id));
     }
@@ -65,7 +119,7 @@ public sealed partial class JobQueue
         await using (var retire = Sql("retire_claims").Command(connection, ("worker", Value(worker)), ("epoch", Value(epoch))))
             await retire.ExecuteNonQueryAsync().ConfigureAwait(false);
 
-        List<(JobHint Hint, long Jobs)> released;
+        List<Released> released;
         await using (var release = Sql("release_claims").Command(connection, ("worker", Value(worker)), ("ids", Value(known.Select(each => each.Key).ToArray())), ("lease_tokens", Value(known.Select(each => each.Value).ToArray()))))
         {
             await using var reader = await release.ExecuteReaderAsync().ConfigureAwait(false);
@@ -73,15 +127,8 @@ public sealed partial class JobQueue
         }
 
         await options.AtAsync("release answered").ConfigureAwait(false);
-        foreach (var (hint, _) in released)
-            await SendAsync(connection, hint, CancellationToken.None).ConfigureAwait(false);
+        await TellAsync(connection, released, CancellationToken.None).ConfigureAwait(false);
         return released.Sum(each => each.Jobs);
-    }
-
-    internal async Task<List<ClaimedJob>> ClaimAsync(ClaimRequest request)
-    {
-        await using var connection = await dataSource.OpenConnectionAsync().ConfigureAwait(false);
-        return await ClaimAsync(connection, [request], prepare: false).ConfigureAwait(false);
     }
 
     private static ClaimedJob Read(NpgsqlDataReader row, ClaimRequest request) => new()
@@ -104,6 +151,8 @@ public sealed partial class JobQueue
         SavedCursor = Text(row, 14),
         Errors = Text(row, 15),
         WorkflowId = row.IsDBNull(17) ? null : row.GetGuid(17),
+        Group = Text(row, 18),
+        InTurn = request.InTurn,
         LeaseToken = request.LeaseToken,
         WorkerId = request.WorkerId,
     };

@@ -108,13 +108,13 @@ public sealed partial class JobQueue
         await options.AtAsync("ticks").ConfigureAwait(false);
         var enqueued = await EnqueueTicksAsync(connection, null, moves, keep: false, cancellationToken).ConfigureAwait(false);
         await options.AtAsync("ticks answered").ConfigureAwait(false);
-        foreach (var (hint, _) in enqueued)
+        foreach (var (hint, _, _) in enqueued)
             await SendAsync(connection, hint, cancellationToken).ConfigureAwait(false);
         return enqueued.Sum(each => each.Jobs);
     }
 
     // Keep: between its ticks, which stay what they are.
-    internal async Task<List<(JobHint Hint, long Jobs)>> EnqueueTicksAsync(
+    internal async Task<List<Released>> EnqueueTicksAsync(
         NpgsqlConnection connection, NpgsqlTransaction? transaction, IReadOnlyList<ScheduleMove> moves, bool keep, CancellationToken cancellationToken)
     {
         List<(string Schedule, DateTime At, Guid Id, string Args)> ticks =

@@ -66,7 +66,9 @@ public sealed partial class JobQueue
             reader.IsDBNull(5) ? null : reader.GetDateTime(5),
             reader.GetDateTime(6),
             reader.IsDBNull(7) ? null : reader.GetDateTime(7),
-            reader.GetDateTime(8));
+            reader.GetFieldValue<string[]>(8),
+            reader.GetFieldValue<string[]>(9),
+            reader.GetDateTime(10));
     }
 
     internal void Unregister(NpgsqlConnection connection, Guid worker)
@@ -78,7 +80,7 @@ public sealed partial class JobQueue
     private void At(string point) => options.AtAsync(point).GetAwaiter().GetResult();
 
     // Declares the expired dead and gives their jobs back, in one transaction; returns what was released, per queue.
-    internal async Task<List<(JobHint Hint, long Jobs)>> RescueAsync(int maxCrashes, CancellationToken cancellationToken)
+    internal async Task<List<Released>> RescueAsync(int maxCrashes, CancellationToken cancellationToken)
     {
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         await using var batch = new NpgsqlBatch(connection);
@@ -86,13 +88,12 @@ public sealed partial class JobQueue
         batch.BatchCommands.Add(Sql("rescue_jobs").BatchCommand(("max_crashes", Value(maxCrashes))));
         batch.BatchCommands.Add(Sql("forget_dead_workers").BatchCommand());
         await options.AtAsync("rescue").ConfigureAwait(false);
-        List<(JobHint Hint, long Jobs)> released;
+        List<Released> released;
         await using (var reader = await batch.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
             released = await ReadReleasedAsync(reader, cancellationToken).ConfigureAwait(false);
         await options.AtAsync("rescue answered").ConfigureAwait(false);
 
-        foreach (var (hint, _) in released)
-            await SendAsync(connection, hint, cancellationToken).ConfigureAwait(false);
+        await TellAsync(connection, released, cancellationToken).ConfigureAwait(false);
         return released;
     }
 
@@ -128,13 +129,22 @@ public sealed partial class JobQueue
         return (int)(await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))! != connection.ProcessID;
     }
 
-    private static async Task<List<(JobHint Hint, long Jobs)>> ReadReleasedAsync(NpgsqlDataReader reader, CancellationToken cancellationToken)
+    // What was released can be claimed, and what it kept its groups from.
+    private async Task TellAsync(NpgsqlConnection connection, List<Released> released, CancellationToken cancellationToken)
     {
-        List<(JobHint, long)> released = [];
+        var groups = released.SelectMany(each => each.Groups.Select(group => (each.Hint.Queue, (string?)group))).ToList();
+        await FreeGroupsAsync(connection, groups).ConfigureAwait(false);
+        foreach (var each in released)
+            await SendAsync(connection, each.Hint, cancellationToken).ConfigureAwait(false);
+    }
+
+    private static async Task<List<Released>> ReadReleasedAsync(NpgsqlDataReader reader, CancellationToken cancellationToken)
+    {
+        List<Released> released = [];
         do
         {
             while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
-                released.Add((new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2)));
+                released.Add(new(new JobHint(reader.GetString(0), reader.GetDateTime(1)), reader.GetInt64(2), reader.FieldCount > 3 ? reader.GetFieldValue<string[]>(3) : []));
         }
         while (await reader.NextResultAsync(cancellationToken).ConfigureAwait(false));
         return released;

@@ -209,6 +209,7 @@ public sealed partial class JobQueue
             ("traceparents", Value(Column(jobs, job => job.TraceParent))),
             ("workflow_ids", Value(Column(jobs, job => job.WorkflowId))),
             ("depends_on", Value(Column(jobs, job => job.DependsOn))),
+            ("groups", Value(Sparse(jobs, job => job.Group))),
             ("unique_keys", Value(Sparse(jobs, job => job.UniqueKey))),
             ("unique_rules", Value(Sparse(jobs, job => job.UniqueRule))));
         command.Transaction = transaction;

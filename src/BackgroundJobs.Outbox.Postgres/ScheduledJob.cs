@@ -40,6 +40,8 @@ internal sealed class ScheduledJob
         if (enqueue is { Id: not null } or { RunAt: not null } or { Delay: not null })
             throw new InvalidJobException($"Schedule '{schedule.Name}' cannot be used: its jobs have an id each and run at its ticks. Leave Id, RunAt and Delay out of the EnqueueOptions.");
         var template = NewJob.CreateTemplate(job, enqueue, options);
+        if (template.Group is not null)
+            throw new InvalidJobException($"Schedule '{schedule.Name}' cannot be used: its jobs would have a group. Leave Group null, also in the kind's Defaults.");
         if (template.UniqueKey is not null)
             throw new InvalidJobException($"Schedule '{schedule.Name}' cannot be used: its jobs would be unique by a key. Leave Unique null, also in the kind's Defaults; Overlap = false keeps its jobs apart.");
         return new(schedule, template);

@@ -30,6 +30,21 @@ internal sealed class ClaimCursor
         }
     }
 
+    // As far as a queue with limits was looked through.
+    public void MoveTo(DateTime[] seenRunAt, Guid[] seenId)
+    {
+        seenRunAt.CopyTo(runAt, 0);
+        seenId.CopyTo(id, 0);
+    }
+
+    public void MoveToStart()
+    {
+        Array.Clear(runAt);
+        Array.Clear(id);
+    }
+
+    public bool IsAtStart => Array.TrueForAll(runAt, at => at == default);
+
     public void Rewind(DateTime oldest)
     {
         for (var p = 0; p < runAt.Length; p++)

@@ -103,7 +103,7 @@ internal sealed class MaintenanceLoop(
         if (someoneDied)
         {
             someoneDied = false;
-            foreach (var (hint, jobs) in await queue.RescueAsync(options.MaxCrashes, stopping).ConfigureAwait(false))
+            foreach (var (hint, jobs, _) in await queue.RescueAsync(options.MaxCrashes, stopping).ConfigureAwait(false))
             {
                 logger.Rescued(jobs, hint.Queue);
                 WorkerTelemetry.WasRescued(jobs, hint.Queue);
@@ -131,6 +131,7 @@ internal sealed class MaintenanceLoop(
             if (made + dropped > 0)
                 logger.HistoryMaintained(made, dropped);
             await queue.ForgetTicksAsync(options.HistoryRetention, stopping).ConfigureAwait(false);
+            await queue.ForgetGroupsAsync(stopping).ConfigureAwait(false);
         }
     }
 }

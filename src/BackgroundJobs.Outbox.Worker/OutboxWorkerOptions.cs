@@ -7,6 +7,7 @@ namespace BackgroundJobs.Outbox.Worker;
 public sealed class OutboxWorkerOptions
 {
     private readonly Dictionary<string, int> queues = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, QueueLimits> limits = new(StringComparer.Ordinal);
     private readonly List<(string Name, Func<OutboxOptions, ScheduledJob> Create)> schedules = [];
 
     /// <summary>
@@ -69,10 +70,16 @@ public sealed class OutboxWorkerOptions
     /// <summary>Adds a queue.</summary>
     /// <param name="name">1 to 63 characters of a-z, 0-9 and _ . : -, first one a letter or a digit.</param>
     /// <param name="concurrency">How many of its jobs run at a time in this process: 1 to 10,000.</param>
+    /// <param name="limits">
+    /// Limits on all workers together. Stored when the worker starts, if they are new or were declared otherwise the last time: what
+    /// <see cref="JobAdmin"/> changes in between stays. Default: those that are stored, at first none.
+    /// </param>
     /// <returns>These options, for the next queue.</returns>
-    public OutboxWorkerOptions Queue(string name, int concurrency = 10)
+    public OutboxWorkerOptions Queue(string name, int concurrency = 10, QueueLimits? limits = null)
     {
         queues[name] = concurrency;
+        if (limits is not null)
+            this.limits[name] = limits;
         return this;
     }
 
@@ -95,6 +102,8 @@ public sealed class OutboxWorkerOptions
         return this;
     }
 
+    internal IReadOnlyDictionary<string, QueueLimits> Limits => limits;
+
     internal IEnumerable<ScheduledJob> Declared(OutboxOptions outbox) => schedules.Select(each => each.Create(outbox));
 
     internal void Check()
@@ -109,6 +118,9 @@ public sealed class OutboxWorkerOptions
             if (concurrency is < 1 or > 10_000)
                 faults.Add($"queue '{name}' has a concurrency of {concurrency} (1 to 10,000)");
         }
+
+        foreach (var (name, each) in limits)
+            each.Check(name);
 
         foreach (var twice in schedules.CountBy(each => each.Name).Where(each => each.Value > 1))
             faults.Add($"schedule '{twice.Key}' is declared {twice.Value} times (once)");

@@ -113,6 +113,12 @@ internal sealed class OutboxWorkerService(
                 logger.ScheduleDeclared(declared.Schedule.Name);
         }
 
+        foreach (var (queueName, limits) in options.Limits)
+        {
+            if (await queue.DeclareLimitsAsync(queueName, limits, cancellationToken).ConfigureAwait(false))
+                logger.LimitsDeclared(queueName);
+        }
+
         var pooler = await queue.IsPoolerAsync(cancellationToken).ConfigureAwait(false);
         var direct = !options.Listen ? null
             : options.DirectConnectionString is { } other ? Connections(other)

@@ -25,6 +25,9 @@ internal sealed class OutcomeRecorder(JobQueue queue, bool prepare, ILogger logg
     public async Task<bool> SettleAsync(NpgsqlConnection connection, List<Guid> jobs) =>
         (await queue.SettleAsync(connection, [.. jobs], CancellationToken.None).ConfigureAwait(false)).More;
 
+    public Task FreeAsync(NpgsqlConnection connection, List<ClaimedJob> jobs) =>
+        queue.FreeGroupsAsync(connection, jobs.ConvertAll(each => (each.Queue, each.Group)));
+
     private async Task FinishAloneAsync(NpgsqlConnection connection, FinishedJob job)
     {
         try
@@ -54,6 +57,8 @@ internal sealed class OutcomeRecorder(JobQueue queue, bool prepare, ILogger logg
     {
         if (jobs.Count == 0)
             return;
+        // Before they can be claimed again.
+        await queue.PushBackAsync(connection, jobs.FindAll(each => each.PushesBack)).ConfigureAwait(false);
         Dictionary<Guid, JobHint> given;
         try
         {

@@ -22,6 +22,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     // Of workflows, and ended: what waits for them is told. If that is lost, a heartbeat finds what was left.
     private readonly ConcurrentQueue<Guid> ended = new();
     private readonly List<Guid> toSettle = [];
+    // Of queues with limits, and ended or given back: there may be room for others. If that is lost, it is noticed half a minute later.
+    private readonly ConcurrentQueue<ClaimedJob> leaving = new();
+    private readonly List<ClaimedJob> left = [];
     private int pending;
     private int pendingSuspects;
     private volatile bool completed;
@@ -36,6 +39,8 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     public event Action? Flushed;
 
     public event Action? Unsettled;
+
+    public event Action<IEnumerable<string>>? Freed;
 
     public void Add(Attempt attempt, JobOutcome outcome)
     {
@@ -55,13 +60,19 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
                 Add(new RescheduledJob(job, outcome.Delay, true, outcome.Error, attempt.TakeNewCursor()));
                 break;
             case JobEnd.Snooze:
-                Add(new RescheduledJob(job, outcome.Delay, false, null, attempt.TakeNewCursor()));
+                Add(new RescheduledJob(job, outcome.Delay, false, null, attempt.TakeNewCursor(), outcome.PushesBack));
                 break;
             case JobEnd.Release:
                 Add(new RescheduledJob(job, null, false, null, attempt.TakeNewCursor()));
                 break;
             case JobEnd.Recorded:
                 held.Remove(job);
+                if (job.InTurn)
+                {
+                    leaving.Enqueue(job);
+                    added.Set();
+                }
+
                 if (job.WorkflowId is not null)
                 {
                     ended.Enqueue(job.Id);
@@ -83,7 +94,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         using var onCancel = cancellationToken.Register(added.Set);
         while (!cancellationToken.IsCancellationRequested)
         {
-            if (Pending == 0 && ended.IsEmpty)
+            if (Pending == 0 && ended.IsEmpty && leaving.IsEmpty)
             {
                 if (completed)
                     return;
@@ -96,7 +107,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
                 toReschedule.Add(job);
             while (toSettle.Count < MaxBatch && ended.TryDequeue(out var job))
                 toSettle.Add(job);
-            if (toFinish.Count + toReschedule.Count + toSettle.Count > 0)
+            while (left.Count < MaxBatch && leaving.TryDequeue(out var job))
+                left.Add(job);
+            if (toFinish.Count + toReschedule.Count + toSettle.Count + left.Count > 0)
                 await FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
@@ -137,6 +150,13 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
             if (toSettle.Count > 0 && await recorder.SettleAsync(connection, toSettle).ConfigureAwait(false))
                 Unsettled?.Invoke();
             toSettle.Clear();
+            if (left.Count > 0)
+            {
+                await recorder.FreeAsync(connection, left).ConfigureAwait(false);
+                Freed?.Invoke(left.Select(each => each.Queue));
+                left.Clear();
+            }
+
             backOff = TimeSpan.Zero;
             Flushed?.Invoke();
         }
@@ -162,6 +182,8 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         {
             Count(job(each), -1);
             held.Remove(job(each));
+            if (job(each).InTurn)
+                left.Add(job(each));
         }
 
         jobs.Clear();

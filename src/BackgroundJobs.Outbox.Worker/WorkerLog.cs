@@ -83,4 +83,7 @@ internal static partial class WorkerLog
 
     [LoggerMessage(27, LogLevel.Information, "Schedule {Schedule} is declared anew.")]
     public static partial void ScheduleDeclared(this ILogger logger, string schedule);
+
+    [LoggerMessage(28, LogLevel.Information, "The limits of queue {Queue} are declared anew.")]
+    public static partial void LimitsDeclared(this ILogger logger, string queue);
 }

@@ -6,7 +6,7 @@ namespace BackgroundJobs.Outbox.Worker;
 
 // Decides when: claims what fits, hands it to the slots, sleeps until there is a reason to claim again. The reasons: a hint from an enqueue,
 // a slot that became free while there is more, a job that becomes due, and the poll, which finds what all hints missed.
-internal sealed class WorkerLoop(
+internal sealed partial class WorkerLoop(
     JobQueue queue,
     NpgsqlDataSource connections,
     WorkerLease lease,
@@ -23,18 +23,7 @@ internal sealed class WorkerLoop(
     // Ends that wait to be recorded while the database is slow; above it nothing more is claimed.
     private const int MaxPending = 20_000;
 
-    // For an estimate that was early, by the answer's way or by what the clocks drift between two heartbeats.
-    private static readonly TimeSpan SecondLook = TimeSpan.FromMilliseconds(20);
-
     private readonly WakeSignal wake = new();
-    private readonly Lock gate = new();
-    private readonly Dictionary<string, DateTime> hints = new(StringComparer.Ordinal);
-    private HashSet<string> suspects = new(StringComparer.Ordinal);
-    private (DateTime Database, long Local) clock;
-    private DateTime? nextDue;
-
-    // Looked for at its time by our estimate of the database's clock, which may be early: looked for once more a little later.
-    private DateTime? lookedFor;
     private long pollAt;
     private TimeSpan backOff;
 
@@ -78,30 +67,6 @@ internal sealed class WorkerLoop(
         PollNow();
     }
 
-    public void Hint(JobHint hint)
-    {
-        lock (gate)
-        {
-            if (!hints.TryGetValue(hint.Queue, out var oldest) || hint.RunAt < oldest)
-                hints[hint.Queue] = hint.RunAt;
-        }
-
-        wake.Set();
-    }
-
-    public void Heard(Beat beat)
-    {
-        lock (gate)
-        {
-            clock = (beat.Now, time.GetTimestamp());
-            if (beat.NextDue < nextDue || nextDue is null)
-                nextDue = beat.NextDue;
-            suspects = [.. beat.Suspects];
-        }
-
-        wake.Set();
-    }
-
     public void Dispose() => wake.Dispose();
 
     private List<ClaimRequest> Requests()
@@ -128,7 +93,7 @@ internal sealed class WorkerLoop(
         try
         {
             var started = time.GetTimestamp();
-            List<ClaimedJob> jobs;
+            List<ClaimAnswer> answers;
             await using (var connection = await connections.OpenConnectionAsync().ConfigureAwait(false))
             {
                 if (mayBeUnknown)
@@ -137,20 +102,22 @@ internal sealed class WorkerLoop(
                     return;
                 requests = requests.ConvertAll(each => each with { Epoch = epoch });
                 mayBeUnknown = true;
-                jobs = await queue.ClaimAsync(connection, requests, prepare, indexed).ConfigureAwait(false);
-                held.Add(jobs);
+                answers = await queue.ClaimAsync(connection, requests, prepare, indexed).ConfigureAwait(false);
+                foreach (var answer in answers)
+                    held.Add(answer.Jobs);
                 mayBeUnknown = false;
             }
 
             var took = time.GetElapsedTime(started);
             backOff = TimeSpan.Zero;
-            WorkerTelemetry.WasClaimed(jobs);
-            if (jobs.Count > 0)
-                lease.WatchNow();
-            foreach (var request in requests)
+            foreach (var answer in answers)
             {
-                queues.First(each => each.Name == request.Queue)
-                    .Take(request, jobs.FindAll(job => job.Queue == request.Queue && job.IsSuspect == request.Suspects), took);
+                WorkerTelemetry.WasClaimed(answer.Jobs);
+                if (answer.Jobs.Count > 0)
+                    lease.WatchNow();
+                if (answer.LookAt is { } lookAt)
+                    LookAt(lookAt);
+                queues.First(each => each.Name == answer.Request.Queue).Take(answer, took);
             }
         }
 #pragma warning disable CA1031 // Whatever it is, a worker that still beats and claims nothing would be a zombie: it says so and tries again.
@@ -172,64 +139,5 @@ internal sealed class WorkerLoop(
         var released = await queue.ReleaseClaimsAsync(connection, claimedAs, epoch, held.ToArray()).ConfigureAwait(false);
         if (released > 0)
             logger.GaveUnknownBack(released);
-    }
-
-    private void TakeNews()
-    {
-        var now = time.GetTimestamp();
-        if (now >= Volatile.Read(ref pollAt))
-        {
-            pollAt = now + (long)(options.PollInterval.TotalSeconds * (0.8 + (Random.Shared.NextDouble() * 0.4)) * time.TimestampFrequency);
-            foreach (var each in queues)
-                each.MayHaveMore = each.Full = true;
-        }
-
-        lock (gate)
-        {
-            foreach (var each in queues)
-            {
-                each.HasSuspects |= suspects.Remove(each.Name);
-                if (!hints.Remove(each.Name, out var runAt))
-                    continue;
-                if (IsDue(runAt))
-                    each.Hint(runAt);
-                else if (nextDue is null || runAt < nextDue)
-                    nextDue = runAt;
-            }
-
-            hints.Clear();
-            if (nextDue is { } due && IsDue(due))
-            {
-                nextDue = null;
-                lookedFor = due;
-                foreach (var each in queues)
-                    each.Hint(due);
-            }
-            else if (lookedFor is { } before && IsDue(before + SecondLook))
-            {
-                lookedFor = null;
-                foreach (var each in queues)
-                    each.Hint(before);
-            }
-        }
-    }
-
-    // By the database's clock as the last heartbeat told it, carried on by ours. A little early is no harm: the claim asks the database, and
-    // there is a second look.
-    private bool IsDue(DateTime runAt) => clock.Local == 0 || runAt <= clock.Database + time.GetElapsedTime(clock.Local) + TimeSpan.FromMilliseconds(1);
-
-    private TimeSpan UntilNextReason()
-    {
-        var wait = TimeSpan.FromSeconds((double)(Volatile.Read(ref pollAt) - time.GetTimestamp()) / time.TimestampFrequency);
-        lock (gate)
-        {
-            foreach (var moment in new[] { nextDue, lookedFor + SecondLook })
-            {
-                if (moment is { } due && clock.Local != 0 && due - clock.Database - time.GetElapsedTime(clock.Local) is var until && until < wait)
-                    wait = until < TimeSpan.FromMilliseconds(1) ? TimeSpan.FromMilliseconds(1) : until;
-            }
-        }
-
-        return wait;
     }
 }

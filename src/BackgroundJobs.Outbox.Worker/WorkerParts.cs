@@ -67,6 +67,7 @@ internal sealed class WorkerParts : IDisposable
         running.GivenUp += runner.GiveUp;
         outcomes.Flushed += loop.Wake;
         outcomes.Unsettled += maintenance.Settle;
+        outcomes.Freed += loop.Freed;
         lease.Beaten += beat =>
         {
             running.Cancel(beat.Cancelled);

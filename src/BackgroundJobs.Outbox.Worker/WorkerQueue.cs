@@ -18,6 +18,12 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     private readonly Channel<ClaimedJob> waiting = Channel.CreateUnbounded<ClaimedJob>(new() { SingleWriter = true });
     private readonly ClaimCursor cursor = new();
+
+    // In a queue with limits: a look from the beginning, a part at a time, between those for what is new.
+    private readonly ClaimCursor sweep = new();
+    private bool sweeping;
+    private bool sweptLast;
+    private TimeSpan sweptFor;
     private int held;
     private long done;
     private long doneAtMeasure;
@@ -37,6 +43,24 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     public bool HasSuspects { get; set; }
 
+    // It has limits: its jobs are claimed in the turn of their groups.
+    public bool Limited
+    {
+        get;
+        set
+        {
+            if (field == value)
+                return;
+            field = value;
+            cursor.MoveToStart();
+            MayHaveMore = true;
+            sweeping = false;
+        }
+    }
+
+    // As many start in a period as may: none is claimed before it can start.
+    public bool Rated { get; set; }
+
     public bool RunsSuspect => Volatile.Read(ref suspectsRunning) > 0;
 
     // Each slot runs what its own newSlot() returned, one job at a time.
@@ -45,21 +69,27 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         slots = [.. Enumerable.Range(0, concurrency).Select(_ => SlotAsync(newSlot(), roomMade))];
     }
 
-    public ClaimRequest SuspectRequest(Guid worker, string[] kinds) => ClaimRequest.Everything(name, 1, worker, kinds, suspects: true);
+    public ClaimRequest SuspectRequest(Guid worker, string[] kinds) => ClaimRequest.Everything(name, 1, worker, kinds, suspects: true) with { InTurn = Limited };
 
     // What fits, now.
     public IEnumerable<ClaimRequest> Requests(Guid worker, string[] kinds)
     {
         if (MayHaveMore && Room() is > 0 and var room)
         {
-            var isFull = Full && time.GetTimestamp() >= fullAgainAt;
-            yield return isFull ? ClaimRequest.Everything(name, room, worker, kinds) : cursor.Request(name, room, worker, kinds);
+            var isFull = Full && !sweeping && time.GetTimestamp() >= fullAgainAt;
+            if (Limited)
+                yield return InTurnRequest(isFull, room, worker, kinds);
+            else
+                yield return isFull ? ClaimRequest.Everything(name, room, worker, kinds) : cursor.Request(name, room, worker, kinds);
         }
     }
 
-    public void Take(ClaimRequest request, IReadOnlyList<ClaimedJob> jobs, TimeSpan took)
+    public void Take(ClaimAnswer answer, TimeSpan took)
     {
-        if (request.Suspects)
+        var (request, jobs) = answer;
+        if (request is { InTurn: true, Suspects: false })
+            TakeInTurn(answer, took);
+        else if (request.Suspects)
         {
             HasSuspects = jobs.Count > 0;
         }
@@ -71,7 +101,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
                 // A full claim walks the dead; it may have a twentieth of the time. But what it alone can find must not wait for ever,
                 // whatever one slow claim took.
                 Full = false;
-                fullAgainAt = time.GetTimestamp() + (long)(Math.Clamp(took.TotalSeconds * 20, 1, Math.Max(1, pollInterval.TotalSeconds * MaxPollsBetweenFull)) * time.TimestampFrequency);
+                fullAgainAt = AfterFull(took);
             }
 
             cursor.Advance(jobs, request.Full);
@@ -110,6 +140,37 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         return Task.WhenAll(slots);
     }
 
+    private long AfterFull(TimeSpan took) =>
+        time.GetTimestamp() + (long)(Math.Clamp(took.TotalSeconds * 20, 1, Math.Max(1, pollInterval.TotalSeconds * MaxPollsBetweenFull)) * time.TimestampFrequency);
+
+    private ClaimRequest InTurnRequest(bool full, int room, Guid worker, string[] kinds)
+    {
+        if (full)
+        {
+            Full = false;
+            sweptFor = TimeSpan.Zero;
+            sweeping = !cursor.IsAtStart;
+            sweep.MoveToStart();
+        }
+
+        sweptLast = sweeping && !sweptLast;
+        return (sweptLast ? sweep : cursor).Request(name, room, worker, kinds) with { InTurn = true, Full = sweptLast };
+    }
+
+    private void TakeInTurn(ClaimAnswer answer, TimeSpan took)
+    {
+        (answer.Request.Full ? sweep : cursor).MoveTo(answer.SeenRunAt, answer.SeenId);
+        if (answer.Request.Full)
+        {
+            sweptFor += took;
+            sweeping = answer.MoreToSee;
+            if (!sweeping)
+                fullAgainAt = AfterFull(sweptFor);
+        }
+
+        MayHaveMore = sweeping || answer.MoreToSee || answer.Jobs.Count > 0;
+    }
+
     private async Task SlotAsync(Func<ClaimedJob, Task> run, Action roomMade)
     {
         while (await waiting.Reader.WaitToReadAsync().ConfigureAwait(false))
@@ -130,7 +191,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     private int PrefetchBatch => Math.Min((Prefetch + 1) / 2, MaxBatch);
 
-    private int Prefetch => perSecond * PrefetchTime.TotalSeconds is var ahead && ahead < concurrency ? 0 : (int)Math.Min(ahead, MaxPrefetch);
+    private int Prefetch => Rated ? 0 : perSecond * PrefetchTime.TotalSeconds is var ahead && ahead < concurrency ? 0 : (int)Math.Min(ahead, MaxPrefetch);
 
     private int Done(ClaimedJob job)
     {

@@ -46,4 +46,9 @@ internal sealed record ClaimedJob
     public string? Steps { get; init; }
 
     public Guid? WorkflowId { get; init; }
+
+    public string? Group { get; init; }
+
+    // Of a queue with limits: its end may make room for others.
+    public bool InTurn { get; init; }
 }

@@ -49,6 +49,12 @@ public sealed record EnqueueOptions
     /// </summary>
     public UniqueJob? Unique { get; init; }
 
+    /// <summary>
+    /// What the job is about, where that matters for who may run when: a tenant, a customer, an account; 1 to 200 characters. In a queue with
+    /// limits (<c>QueueLimits</c>) groups take turns, and may have limits and an order of their own; in any other it says nothing. Default: none.
+    /// </summary>
+    public string? Group { get; init; }
+
     internal EnqueueOptions Over(EnqueueOptions defaults) => ReferenceEquals(defaults, None) ? this : new()
     {
         Queue = Queue ?? defaults.Queue,
@@ -58,6 +64,7 @@ public sealed record EnqueueOptions
         Delay = Delay ?? (RunAt is null ? defaults.Delay : null),
         MaxAttempts = MaxAttempts ?? defaults.MaxAttempts,
         Headers = Headers ?? defaults.Headers,
+        Group = Group ?? defaults.Group,
         Id = Id,
         Unique = Unique ?? defaults.Unique,
     };

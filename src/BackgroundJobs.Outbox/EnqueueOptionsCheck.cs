@@ -27,6 +27,8 @@ internal static class EnqueueOptionsCheck
             throw Invalid(kind, $"run at {runAt:u} is outside what the database can hold as a moment", "Use a moment of the years 1 to 9999, or leave RunAt null.");
         if (options.Delay is { } delay && (delay < TimeSpan.Zero || delay > LongestDelay))
             throw Invalid(kind, $"delay {delay} is out of range", "Use zero to 100 years.");
+        if (options.Group is { } group && JobName.WhyNoGroup(group) is { } fault)
+            throw Invalid(kind, $"its group {fault}", $"Use 1 to {JobName.MaxGroup} characters that PostgreSQL can store.");
         if (options.Id == Guid.Empty)
             throw Invalid(kind, "its id is the empty Guid", "Leave Id null, or pass an id of your own.");
         if (options.Unique is { } unique)

@@ -63,6 +63,9 @@ public sealed partial class JobContext
     /// <summary>The workflow it belongs to; null when it was enqueued by itself. More jobs for it: <see cref="JobWorkflow.Continue"/>.</summary>
     public Guid? WorkflowId => Job.WorkflowId;
 
+    /// <summary>The group it was enqueued with; null when it has none.</summary>
+    public string? Group => Job.Group;
+
     /// <summary>The scope of this attempt.</summary>
     public IServiceProvider Services { get; }
 
@@ -93,9 +96,21 @@ public sealed partial class JobContext
     /// <exception cref="ArgumentOutOfRangeException">A delay outside of that.</exception>
     public void Snooze(TimeSpan delay)
     {
-        ArgumentOutOfRangeException.ThrowIfLessThan(delay, TimeSpan.Zero);
-        ArgumentOutOfRangeException.ThrowIfGreaterThan(delay, TimeSpan.FromDays(365 * 100));
+        CheckDelay(delay);
         Choose(JobOutcome.Snoozed(delay));
+    }
+
+    /// <summary>
+    /// Another system asks to be left alone, as a 429 with <c>Retry-After</c> does: run again after this long, not a failure; and until then no job of
+    /// the same group starts on any worker, in a queue without limits no job of the queue. Jobs of it that run, run on. Takes effect when the
+    /// handler returns; an exception still is a failure.
+    /// </summary>
+    /// <param name="delay">Zero to 100 years.</param>
+    /// <exception cref="ArgumentOutOfRangeException">A delay outside of that.</exception>
+    public void PushBack(TimeSpan delay)
+    {
+        CheckDelay(delay);
+        Choose(JobOutcome.PushedBack(delay));
     }
 
     /// <summary>Give the job up: there is nothing to do. Takes effect when the handler returns; an exception still is a failure.</summary>
@@ -175,6 +190,12 @@ public sealed partial class JobContext
 
     // No kind has a space in it.
     internal static string ResultKey(string kind) => $"{kind} result";
+
+    private static void CheckDelay(TimeSpan delay)
+    {
+        ArgumentOutOfRangeException.ThrowIfLessThan(delay, TimeSpan.Zero);
+        ArgumentOutOfRangeException.ThrowIfGreaterThan(delay, TimeSpan.FromDays(365 * 100));
+    }
 
     private void Choose(JobOutcome outcome)
     {

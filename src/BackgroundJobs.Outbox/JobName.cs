@@ -5,6 +5,8 @@ namespace BackgroundJobs.Outbox;
 // The names that reach SQL identifiers, NOTIFY payloads, metrics and URLs: one narrow alphabet for all of them.
 internal static partial class JobName
 {
+    public const int MaxGroup = 200;
+
     public static void CheckKind(string? kind) => Check(kind, "Job kind", "Change the Kind of the job type.");
 
     public static void CheckQueue(string? queue) => Check(queue, "Queue name", "Rename the queue.");
@@ -19,6 +21,21 @@ internal static partial class JobName
             throw new OutboxException(
                 $"Schema name '{Shown(schema)}' cannot be used: it goes into SQL as it is, so it must be 1 to 41 characters of a-z, 0-9 and _, "
                 + "and start with a letter or _. Set OutboxOptions.Schema to such a name.");
+    }
+
+    // Null: it is one. A key of the application's: any text that PostgreSQL can store, and its indexes hold.
+    public static string? WhyNoGroup(string? group) => group switch
+    {
+        null or "" => "is empty",
+        { Length: > MaxGroup } => $"has {group.Length} characters",
+        _ when !JobJson.SafeStringConverter.IsStorable(group) => "holds a NUL or half a surrogate pair",
+        _ => null,
+    };
+
+    public static void CheckGroup(string? group)
+    {
+        if (WhyNoGroup(group) is { } fault)
+            throw new InvalidJobException($"Group '{Shown(group)}' cannot be used: it {fault}. Use 1 to {MaxGroup} characters that PostgreSQL can store.");
     }
 
     public static bool IsQueue(string? queue) => queue is not null && Pattern().IsMatch(queue);

@@ -3,8 +3,9 @@ namespace BackgroundJobs.Outbox;
 /// <summary>The end of one attempt, as a value: what the runner makes and the queue records. Made by the named factories only.</summary>
 public sealed record JobOutcome
 {
-    private JobOutcome(JobEnd end, TimeSpan delay = default, JobError? error = null)
+    private JobOutcome(JobEnd end, TimeSpan delay = default, JobError? error = null, bool pushesBack = false)
     {
+        PushesBack = pushesBack;
         End = end;
         Delay = delay;
         Error = error;
@@ -15,6 +16,9 @@ public sealed record JobOutcome
 
     /// <summary>For <see cref="JobEnd.Retry"/> and <see cref="JobEnd.Snooze"/>: how long from now, by the database's clock.</summary>
     public TimeSpan Delay { get; }
+
+    /// <summary>True: nothing of the job's group starts for as long as <see cref="Delay"/>, on any worker.</summary>
+    public bool PushesBack { get; }
 
     /// <summary>Why, where there is a reason to keep.</summary>
     public JobError? Error { get; }
@@ -38,6 +42,11 @@ public sealed record JobOutcome
     /// <param name="delay">How long from now; zero or more.</param>
     /// <returns>The outcome.</returns>
     public static JobOutcome Snoozed(TimeSpan delay) => new(JobEnd.Snooze, delay);
+
+    /// <summary>Again later, and the whole group of the job too: another system asks to be left alone.</summary>
+    /// <param name="delay">How long from now; zero or more.</param>
+    /// <returns>The outcome.</returns>
+    public static JobOutcome PushedBack(TimeSpan delay) => new(JobEnd.Snooze, delay, pushesBack: true);
 
     /// <summary>Given up on purpose.</summary>
     /// <param name="reason">Why.</param>

@@ -40,6 +40,9 @@ public sealed class NewJob
     /// <summary>The workflow it belongs to, or null.</summary>
     public Guid? WorkflowId { get; private init; }
 
+    /// <summary>The group, or null.</summary>
+    public string? Group { get; private init; }
+
     // {"<parent's id>": "success" | "failure" | "always"}; null: it waits for none.
     internal string? DependsOn { get; private init; }
 
@@ -118,6 +121,7 @@ public sealed class NewJob
             MaxAttempts = (short)(wishes.MaxAttempts ?? JobDefaults.MaxAttempts),
             Headers = JobJson.WriteHeaders(wishes.Headers, kind),
             TraceParent = OutboxTelemetry.CurrentTraceParent(),
+            Group = wishes.Group,
             WorkflowId = workflowId,
             DependsOn = dependsOn,
             UniqueKey = wishes.Unique?.Key,

@@ -70,7 +70,7 @@ public sealed record UniqueJob
     /// <returns>The rule.</returns>
     public static UniqueJob Throttle(string key, TimeSpan period) => new(key, "throttle", period);
 
-    // As the column says it (migrations/0005). Seconds: a day has 23 hours in some time zones.
+    // As the column says it (migrations/0006). Seconds: a day has 23 hours in some time zones.
     internal string ToJson()
     {
         JsonObject json = new() { ["rule"] = rule };

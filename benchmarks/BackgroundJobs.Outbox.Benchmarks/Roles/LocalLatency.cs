@@ -45,7 +45,7 @@ internal static class LocalLatency
         {
             await queue.EnqueueAsync([NewJob.Create(new Noop(n))]);
             var watch = Stopwatch.StartNew();
-            var claimed = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker.Id, ["noop"])], prepare: true);
+            var claimed = (await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker.Id, ["noop"])], prepare: true))[0].Jobs;
             if (n >= warmUp)
                 claims.Add(watch.Elapsed.TotalMilliseconds);
             if (claimed.Count != 1)

@@ -126,7 +126,7 @@ public sealed class ClaimTests
         var request = ClaimRequest.Everything("default", 1, worker, Kinds);
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
-        Assert.Single(await queue.ClaimAsync(connection, [request], prepare: false));
+        Assert.Single((await queue.ClaimAsync(connection, [request], prepare: false))[0].Jobs);
         await using var other = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         var release = queue.ReleaseClaimsAsync(other, worker, 1, [new(kept.Id, kept.LeaseToken)]);
         await Eventually.TrueAsync(

@@ -41,7 +41,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             for (var n = 0; n < 20; n++)
             {
                 await queue.EnqueueAsync([NewJob.Create(new NumberJob(n)), NewJob.Create(new NumberJob(-n)), NewJob.Create(new NumberJob(n))], TestContext.Current.CancellationToken);
-                var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true);
+                var jobs = (await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true))[0].Jobs;
                 Assert.Equal(3, jobs.Count);
                 Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(jobs[0], JobState.Completed, HistoryPolicy.Keep, null)], prepare: true));
                 Assert.Single(await queue.RescheduleAsync(connection, [new RescheduledJob(jobs[1], TimeSpan.FromHours(1), false, null, null)]));
@@ -75,7 +75,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         for (var n = 0; n < 10; n++)
         {
-            var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true);
+            var jobs = (await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: true))[0].Jobs;
             Assert.Equal(10, jobs.Count);
             List<ClaimedJob> ended = jobs[..5], failed = jobs[5..];
             await ReadsAFewAsync(async () => Assert.Empty(await queue.FinishAsync(
@@ -110,7 +110,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
         await queue.EnqueueAsync([.. Enumerable.Range(2, 298).Select(n => NewJob.Create(new NumberJob(n)))], TestContext.Current.CancellationToken);
 
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
-        var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 300, worker, ["number"])], prepare: true);
+        var jobs = (await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 300, worker, ["number"])], prepare: true))[0].Jobs;
         await using var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken);
         var before = await ReadAsync(connection, "blocks_fetched");
         Assert.Empty(await queue.FinishAsync(
@@ -171,7 +171,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             await setting.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
 
         Assert.NotNull(queue.Beat(connection, worker, 0, 0, false, ["default"])!.NextDue);
-        var jobs = await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: false);
+        var jobs = (await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: false))[0].Jobs;
         Assert.Equal(3, jobs.Count);
         await queue.SaveCursorsAsync(connection, [(jobs[1], "1", null)]);
         Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(jobs[0], JobState.Completed, HistoryPolicy.Keep, null)], prepare: false));

@@ -1,4 +1,5 @@
 using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.Worker;
 using Microsoft.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Migrations;
 using Microsoft.Extensions.DependencyInjection;
@@ -94,6 +95,16 @@ public static class ReadmeExample
         // readme:begin
         db.Enqueue(new SyncShop(7), new() { Unique = UniqueJob.WhileWaiting("7") });               // one that waits is enough, and it will see this save
         db.Enqueue(new SendReport(7), new() { Unique = UniqueJob.Debounce("7", TimeSpan.FromSeconds(5), max: TimeSpan.FromMinutes(1)) });
+        // readme:end
+    }
+
+    public static void Limits(OutboxWorkerOptions worker, AppDb db)
+    {
+        // readme:begin
+        worker.Queue("mail", concurrency: 20, new QueueLimits { Concurrency = 50, Rate = new(100, TimeSpan.FromSeconds(1)) });
+        worker.Queue("sync", concurrency: 20, new QueueLimits { GroupConcurrency = 2 });
+
+        db.Enqueue(new SyncShop(7), new() { Queue = "sync", Group = "tenant 7" });
         // readme:end
     }
 

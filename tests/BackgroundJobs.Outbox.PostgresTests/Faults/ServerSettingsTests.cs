@@ -88,7 +88,7 @@ public sealed class ServerSettingsTests
                 await set.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);
 
             // Indexed: the session's own settings are left as they are.
-            Assert.Equal(7, (await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 7, worker, Kinds)], prepare: false, indexed: true)).Count);
+            Assert.Equal(7, ((await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 7, worker, Kinds)], prepare: false, indexed: true))[0].Jobs).Count);
             claimed += 7;
             await using var again = database.Admin.CreateCommand("UPDATE outbox.jobs SET lease_token = NULL, worker_id = NULL, claimed_at = NULL");
             await again.ExecuteNonQueryAsync(TestContext.Current.CancellationToken);

@@ -68,6 +68,15 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
             FROM generate_series(1, 200000) AS n
             """);
         await Database.ExecuteAsync("""
+            INSERT INTO outbox.queues (name, limited, concurrency, rate, rate_period)
+            SELECT 'q' || n, true, 10, 100, interval '1 minute'
+            FROM generate_series(0, 2) AS n
+            ON CONFLICT (name) DO UPDATE SET limited = true, concurrency = 10, rate = 100, rate_period = interval '1 minute';
+            INSERT INTO outbox.job_groups (queue, job_group, state, look_at, holders)
+            SELECT 'q' || n % 3, 'group-' || n, (ARRAY['ready', 'full', 'later', 'failed', 'idle'])[1 + n % 5], now() + interval '1 day', ARRAY[gen_random_uuid()]
+            FROM generate_series(1, 60000) AS n
+            """);
+        await Database.ExecuteAsync("""
             INSERT INTO outbox.schedules (name, kind, cron, next_at, last_at, last_job_id)
             SELECT 'schedule-' || n, 'kind_1', '0 * * * *', now() + n * interval '1 s', now(), id
             FROM (SELECT id, row_number() OVER () AS n FROM outbox.all_jobs WHERE id IN (SELECT id FROM outbox.jobs LIMIT 1500) OR id IN (SELECT id FROM outbox.job_history LIMIT 1500)) AS chosen

@@ -87,7 +87,7 @@ public sealed class LeaseTests
         await using var connection = await database.DataSource.OpenConnectionAsync(TestContext.Current.CancellationToken);
         await using (var transaction = await connection.BeginTransactionAsync(TestContext.Current.CancellationToken))
         {
-            Assert.Single(await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: false));
+            Assert.Single((await queue.ClaimAsync(connection, [ClaimRequest.Everything("default", 10, worker, ["number"])], prepare: false))[0].Jobs);
             Assert.Empty(await queue.RescueAsync(5, TestContext.Current.CancellationToken));
             await transaction.CommitAsync(TestContext.Current.CancellationToken);
         }

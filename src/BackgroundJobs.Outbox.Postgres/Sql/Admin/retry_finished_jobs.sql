@@ -48,6 +48,7 @@ removed AS (
         old.steps,
         old.workflow_id,
         old.depends_on,
+        old.job_group,
         old.unique_key,
         old.unique_rule,
         old.errors
@@ -55,7 +56,7 @@ removed AS (
 inserted AS (
     INSERT INTO outbox.jobs (
         id, run_at, created_at, attempt, priority, max_attempts, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id,
-        depends_on, unique_key, unique_rule, errors)
+        depends_on, job_group, unique_key, unique_rule, errors)
     SELECT
         id,
         now(),
@@ -72,6 +73,7 @@ inserted AS (
         steps,
         workflow_id,
         depends_on,
+        job_group,
         unique_key,
         unique_rule,
         errors

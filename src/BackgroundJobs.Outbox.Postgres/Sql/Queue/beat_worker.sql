@@ -68,5 +68,17 @@ SELECT
         ORDER BY coalesce(next_at, '-infinity'::timestamptz), name
         LIMIT 1
     ) AS next_tick,
+    ARRAY(
+        SELECT name
+        FROM outbox.queues
+        WHERE name = ANY (@queues)
+          AND limited
+    ) AS limited,
+    ARRAY(
+        SELECT name
+        FROM outbox.queues
+        WHERE name = ANY (@queues)
+          AND (rate IS NOT NULL OR group_rate IS NOT NULL)
+    ) AS rated,
     clock_timestamp() AS now
 FROM beat

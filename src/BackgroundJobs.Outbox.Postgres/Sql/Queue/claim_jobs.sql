@@ -1,11 +1,14 @@
--- Claims the due jobs of one queue, most urgent priority first, at most @limit. What is claimed belongs to @worker until it is recorded,
+-- Claims the due jobs of one queue without limits (claim_in_turn.sql), most urgent priority first, at most @limit. What is claimed belongs to @worker until it is recorded,
 -- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
 -- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits);
 -- and an attempt number at its end stays there: one such row must not fail the claim of its neighbours.
 WITH quota AS MATERIALIZED (
-    SELECT CASE WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND paused_at IS NOT NULL) THEN 0 ELSE @limit::integer END AS jobs
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND (paused_at IS NOT NULL OR paused_until > now() OR limited)) THEN 0
+        ELSE @limit::integer
+    END AS jobs
 ),
 first AS MATERIALIZED (
     SELECT ctid
@@ -110,4 +113,5 @@ RETURNING
     job.saved_cursor::text,
     job.errors::text,
     job.steps::text,
-    job.workflow_id
+    job.workflow_id,
+    job.job_group

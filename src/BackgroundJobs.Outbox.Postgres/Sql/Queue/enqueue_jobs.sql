@@ -1,7 +1,7 @@
 -- Inserts jobs in the caller's transaction, in one statement whatever their number; returns the oldest run_at of each queue for the wake-up.
 WITH new_jobs AS (
     INSERT INTO outbox.jobs (
-        id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule)
+        id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule)
     SELECT
         id,
         kind,
@@ -14,13 +14,15 @@ WITH new_jobs AS (
         traceparent,
         workflow_id,
         depends_on::jsonb,
+        job_group,
         unique_key,
         unique_rule::jsonb
     FROM unnest(
         @ids::uuid[], @kinds::text[], @args::text[], @queues::text[], @priorities::smallint[], @run_at::timestamptz[],
         @delays::bigint[], @max_attempts::smallint[], @headers::text[], @traceparents::text[], @workflow_ids::uuid[], @depends_on::text[],
-        @unique_keys::text[], @unique_rules::text[])
-        AS t (id, kind, args, queue, priority, run_at, delay, max_attempts, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule)
+        @groups::text[], @unique_keys::text[], @unique_rules::text[])
+        AS t (id, kind, args, queue, priority, run_at, delay, max_attempts, headers, traceparent, workflow_id, depends_on, job_group,
+            unique_key, unique_rule)
     RETURNING queue, run_at
 )
 SELECT queue, min(run_at) AS run_at

@@ -21,13 +21,14 @@ WITH removed AS (
         job.steps,
         job.workflow_id,
         job.depends_on,
+        job.job_group,
         job.unique_key,
         job.unique_rule,
         job.errors
 )
 INSERT INTO outbox.job_history (
     id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
-    state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, unique_key, unique_rule, errors)
+    state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, job_group, unique_key, unique_rule, errors)
 SELECT
     id,
     clock_timestamp(),
@@ -48,6 +49,7 @@ SELECT
     steps,
     workflow_id,
     depends_on,
+    job_group,
     unique_key,
     unique_rule,
     CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END || jsonb_build_object(

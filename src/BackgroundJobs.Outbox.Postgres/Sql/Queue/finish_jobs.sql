@@ -34,6 +34,7 @@ removed AS (
         steps,
         workflow_id,
         depends_on,
+        job_group,
         unique_key,
         unique_rule,
         errors
@@ -41,7 +42,7 @@ removed AS (
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, unique_key, unique_rule, result, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, job_group, unique_key, unique_rule, result, errors)
     SELECT
         removed.id,
         clock_timestamp(),
@@ -64,6 +65,7 @@ remembered AS (
         CASE WHEN ended.state = 'completed' THEN NULL ELSE removed.steps END,
         removed.workflow_id,
         removed.depends_on,
+        removed.job_group,
         removed.unique_key,
         removed.unique_rule,
         ended.result::jsonb,

@@ -13,8 +13,8 @@ WITH released AS (
           WHERE known.id = job.id
             AND known.lease_token = job.lease_token
       )
-    RETURNING queue, run_at
+    RETURNING queue, run_at, job_group
 )
-SELECT queue, min(run_at) AS run_at, count(*) AS jobs
+SELECT queue, min(run_at) AS run_at, count(*) AS jobs, array_agg(DISTINCT coalesce(job_group, '')) AS groups
 FROM released
 GROUP BY queue

@@ -41,6 +41,7 @@ set_aside AS (
         job.steps,
         job.workflow_id,
         job.depends_on,
+        job.job_group,
         job.unique_key,
         job.unique_rule,
         coalesce(job.errors, '[]') AS errors,
@@ -49,7 +50,7 @@ set_aside AS (
 remembered AS (
     INSERT INTO outbox.job_history (
         id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, unique_key, unique_rule, errors)
+        state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, depends_on, job_group, unique_key, unique_rule, errors)
     SELECT
         id,
         clock_timestamp(),
@@ -72,6 +73,7 @@ remembered AS (
         steps,
         workflow_id,
         depends_on,
+        job_group,
         unique_key,
         unique_rule,
         CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE errors END || jsonb_build_object(
@@ -96,8 +98,8 @@ released AS (
     WHERE job.id = charged.id
       AND charged.cancel_requested_at IS NULL
       AND charged.crashes < @max_crashes
-    RETURNING job.queue, job.run_at
+    RETURNING job.queue, job.run_at, job.job_group
 )
-SELECT queue, min(run_at) AS run_at, count(*) AS jobs
+SELECT queue, min(run_at) AS run_at, count(*) AS jobs, array_agg(DISTINCT coalesce(job_group, '')) AS groups
 FROM released
 GROUP BY queue

@@ -244,11 +244,11 @@ BEGIN
                 WHERE id = ANY (replaced)
                 RETURNING
                     id, run_at, created_at, attempt, priority, max_attempts, failures, crashes, queue, kind, args, headers, traceparent,
-                    saved_cursor, steps, workflow_id, unique_key, unique_rule, errors
+                    saved_cursor, steps, workflow_id, job_group, unique_key, unique_rule, errors
             )
             INSERT INTO outbox.job_history (
                 id, finished_at, run_at, created_at, attempt, priority, max_attempts, failures, crashes,
-                state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, unique_key, unique_rule, met_id, errors)
+                state, queue, kind, args, headers, traceparent, saved_cursor, steps, workflow_id, job_group, unique_key, unique_rule, met_id, errors)
             SELECT
                 id,
                 clock_timestamp(),
@@ -268,6 +268,7 @@ BEGIN
                 saved_cursor,
                 steps,
                 workflow_id,
+                job_group,
                 unique_key,
                 unique_rule,
                 coalesce(met, arrived.id),
@@ -330,7 +331,7 @@ BEGIN
     IF complete_job.history < 2 OR job.workflow_id IS NOT NULL OR job.unique_key IS NOT NULL OR complete_job.result IS NOT NULL THEN
         INSERT INTO outbox.job_history (
             id, finished_at, run_at, created_at, claimed_at, worker_id, attempt, priority, max_attempts, failures, crashes,
-            state, queue, kind, args, headers, traceparent, workflow_id, depends_on, unique_key, unique_rule, result, errors)
+            state, queue, kind, args, headers, traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule, result, errors)
         VALUES (
             job.id,
             clock_timestamp(),
@@ -351,6 +352,7 @@ BEGIN
             job.traceparent,
             job.workflow_id,
             job.depends_on,
+            job.job_group,
             job.unique_key,
             job.unique_rule,
             complete_job.result,
@@ -395,6 +397,7 @@ SELECT
     workflow_id,
     depends_on,
     NULL::jsonb AS result,
+    job_group,
     unique_key,
     unique_rule,
     NULL::uuid AS met_id
@@ -424,6 +427,7 @@ SELECT
     workflow_id,
     depends_on,
     result,
+    job_group,
     unique_key,
     unique_rule,
     met_id

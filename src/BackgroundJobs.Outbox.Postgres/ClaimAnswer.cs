@@ -1,0 +1,14 @@
+namespace BackgroundJobs.Outbox.Postgres;
+
+// What one claim brought: its jobs in the order in which they are to start. Of a queue with limits also how far it was looked through for
+// groups, whether there is more of that, and when it is to be looked at again although nothing happens in it (UTC, database clock).
+internal sealed record ClaimAnswer(ClaimRequest Request, List<ClaimedJob> Jobs)
+{
+    public DateTime[] SeenRunAt { get; set; } = [];
+
+    public Guid[] SeenId { get; set; } = [];
+
+    public bool MoreToSee { get; set; }
+
+    public DateTime? LookAt { get; set; }
+}

@@ -1,0 +1,65 @@
+using Npgsql;
+using static BackgroundJobs.Outbox.Postgres.SqlCommands;
+
+namespace BackgroundJobs.Outbox.Postgres;
+
+public sealed partial class JobQueue
+{
+    // Jobs of these groups have ended or were given back: there may be room in them.
+    internal async Task FreeGroupsAsync(NpgsqlConnection connection, IReadOnlyCollection<(string Queue, string? Group)> groups)
+    {
+        if (groups.Count == 0)
+            return;
+        var each = groups.Distinct().ToList();
+        await using var free = Sql("free_groups").Command(
+            connection, ("queues", Value(Column(each, one => one.Queue))), ("groups", Value(Column(each, one => one.Group))));
+        await options.AtAsync("free groups").ConfigureAwait(false);
+        await free.ExecuteNonQueryAsync().ConfigureAwait(false);
+    }
+
+    internal async Task PushBackAsync(NpgsqlConnection connection, IReadOnlyCollection<RescheduledJob> jobs)
+    {
+        if (jobs.Count == 0)
+            return;
+        await using var push = Sql("push_back").Command(
+            connection,
+            ("queues", Value(Column(jobs, each => each.Job.Queue))),
+            ("groups", Value(Column(jobs, each => each.Job.Group))),
+            ("delays", Value(Column(jobs, each => each.Delay!.Value.Ticks / TimeSpan.TicksPerMicrosecond))));
+        await options.AtAsync("push back").ConfigureAwait(false);
+        await push.ExecuteNonQueryAsync().ConfigureAwait(false);
+    }
+
+    internal async Task ForgetGroupsAsync(CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var forget = Sql("forget_groups").Command(connection);
+        await forget.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+    }
+
+    // Stores limits that are new or were declared otherwise the last time: what an operator has changed since stays. True: they were stored.
+    internal async Task<bool> DeclareLimitsAsync(string name, QueueLimits limits, CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        return await SetLimitsAsync(connection, null, name, limits, limits.Fingerprint, cancellationToken).ConfigureAwait(false);
+    }
+
+    internal async Task<bool> SetLimitsAsync(
+        NpgsqlConnection connection, NpgsqlTransaction? transaction, string name, QueueLimits? limits, string? declared, CancellationToken cancellationToken)
+    {
+        await using var set = Sql("set_limits").Command(
+            connection,
+            ("queue", Value(name)),
+            ("limited", Value(limits is not null)),
+            ("concurrency", Value(limits?.Concurrency)),
+            ("rate", Value(limits?.Rate?.Jobs)),
+            ("rate_period", Value(limits?.Rate?.Period)),
+            ("group_concurrency", Value(limits?.GroupConcurrency)),
+            ("group_rate", Value(limits?.GroupRate?.Jobs)),
+            ("group_rate_period", Value(limits?.GroupRate?.Period)),
+            ("group_order", Value((limits?.GroupOrder ?? GroupOrder.Any) switch { GroupOrder.Fifo => "fifo", GroupOrder.Strict => "strict", _ => "any" })),
+            ("declared", Optional(declared)));
+        set.Transaction = transaction;
+        return (bool)(await set.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))!;
+    }
+}

@@ -1,0 +1,120 @@
+using System.Collections.Concurrent;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Groups;
+
+// One at a time, in order: what a failure lets pass, and what it does not.
+public sealed class GroupOrderTests
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Theory]
+    [InlineData(GroupOrder.Fifo)]
+    [InlineData(GroupOrder.Strict)]
+    public async Task The_jobs_of_a_group_run_one_at_a_time_in_their_order(GroupOrder order)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentDictionary<string, Gauge> gauges = [];
+        ConcurrentQueue<int> ran = [];
+        await using var one = await StartAsync(database, order, RunAsync);
+        await using var other = await StartAsync(database, order, RunAsync);
+        for (var part = 0; part < 4; part++)
+            await one.Queue.EnqueueAsync(Enumerable.Range(part * 100, 100).Select(n => NewJob.Create(new NumberJob(n), new() { Group = $"g{n % 10}" })), Cancellation);
+        await QueueLimitsTests.DrainedAsync(database);
+
+        Assert.All(gauges.Values, gauge => Assert.Equal(1, gauge.Most));
+        Assert.Equal(400, ran.Count);
+        Assert.All(ran.GroupBy(n => n % 10), group => Assert.Equal(group.Order(), group));
+
+        Task RunAsync(NumberJob job, JobContext context) => gauges.GetOrAdd(context.Group!, _ => new()).RunAsync(async () =>
+        {
+            ran.Enqueue(job.Number);
+            await Task.Yield();
+        });
+    }
+
+    [Fact]
+    public async Task A_job_that_waits_for_its_next_attempt_lets_others_pass_but_not_in_strict_order()
+    {
+        foreach (var order in new[] { GroupOrder.Fifo, GroupOrder.Strict })
+        {
+            await using var database = await ScratchDatabase.MigratedAsync();
+            ConcurrentQueue<int> ran = [];
+            await using var worker = await StartAsync(database, order, (job, context) =>
+            {
+                ran.Enqueue(job.Number);
+                return job.Number == 1 && context.Attempt < 3 ? throw new InvalidOperationException("Not yet.") : Task.CompletedTask;
+            });
+            await worker.Queue.EnqueueAsync(Enumerable.Range(1, 4).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "a" })), Cancellation);
+            await QueueLimitsTests.DrainedAsync(database);
+            Assert.Equal(order == GroupOrder.Fifo ? [1, 2, 3, 4, 1, 1] : [1, 1, 1, 2, 3, 4], ran);
+        }
+    }
+
+    [Fact]
+    public async Task In_strict_order_a_dead_job_holds_its_group_up_until_it_is_retried_or_passed_over()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<int> ran = [];
+        var mended = false;
+        var admin = new JobAdmin(database.Operator);
+        var inspector = new JobInspector(database.Inspector);
+        await using var worker = await StartAsync(database, GroupOrder.Strict, (job, context) =>
+        {
+            ran.Enqueue(job.Number);
+            if (job.Number % 10 == 1 && !mended)
+                context.Dead("It cannot be done.");
+            return Task.CompletedTask;
+        });
+        List<NewJob> jobs = [.. from n in new[] { 1, 2, 3, 11, 12, 13, 25 } select NewJob.Create(new NumberJob(n), new() { Group = $"g{n / 10}" })];
+        await worker.Queue.EnqueueAsync(jobs, Cancellation);
+        await Eventually.TrueAsync(async () => (await inspector.BlockedGroupsAsync(Cancellation)).Count(each => each.Until is null) == 2, "two groups wait for a dead job");
+        Assert.Equal([1, 11, 25], ran.Order());
+        Assert.Equal(
+            [$"default g0 order {jobs[0].Id} dead", $"default g1 order {jobs[3].Id} dead"],
+            (await inspector.BlockedGroupsAsync(Cancellation)).Select(each => $"{each.Queue} {each.JobGroup} {each.Why} {each.BehindJobId} {each.BehindJobState}"));
+        Assert.Equal(
+            $"Its group g0 waits for job {jobs[0].Id}, which is dead: JobAdmin can retry it, or pass it over.", (await inspector.ExplainAsync(jobs[1].Id, Cancellation))!.Why);
+
+        mended = true;
+        Assert.Equal(1, await admin.RetryAsync(new JobFilter { Ids = [jobs[0].Id] }, Cancellation));
+        await Eventually.TrueAsync(() => ran.Contains(3), "the first group goes on");
+        Assert.Equal([1, 1, 2, 3], ran.Where(n => n < 10));
+        Assert.DoesNotContain(12, ran);
+        Assert.True(await admin.ResumeGroupAsync("default", "g1", Cancellation));
+        await Eventually.TrueAsync(() => ran.Contains(13), "the second group goes on");
+        Assert.Equal([11, 12, 13], ran.Where(n => n is > 10 and < 20));
+        Assert.False(await admin.ResumeGroupAsync("default", "g1", Cancellation));
+    }
+
+    [Fact]
+    public async Task A_paused_group_starts_nothing_until_it_is_resumed_and_the_others_go_on()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<int> ran = [];
+        var admin = new JobAdmin(database.Operator);
+        await using var worker = await StartAsync(database, GroupOrder.Any, (job, _) =>
+        {
+            ran.Enqueue(job.Number);
+            return Task.CompletedTask;
+        });
+        await admin.PauseGroupAsync("default", "a", reason: "The customer has moved.", cancellationToken: Cancellation);
+        await admin.PauseGroupAsync("default", "b", until: TimeProvider.System.GetUtcNow().AddSeconds(1.5), cancellationToken: Cancellation);
+        List<NewJob> jobs = [.. from n in Enumerable.Range(0, 3) select NewJob.Create(new NumberJob(n), new() { Group = $"{(char)('a' + n)}" })];
+        await worker.Queue.EnqueueAsync(jobs, Cancellation);
+        await Eventually.TrueAsync(() => ran.Count == 2, "the others have run");
+        Assert.Equal([2, 1], ran);
+        Assert.Equal("Its group a is paused.", (await new JobInspector(database.Inspector).ExplainAsync(jobs[0].Id, Cancellation))!.Why);
+        var blocked = Assert.Single(await new JobInspector(database.Inspector).BlockedGroupsAsync(Cancellation));
+        Assert.Equal(("a", "paused", "The customer has moved."), (blocked.JobGroup, blocked.Why, blocked.PauseReason));
+        Assert.True(await admin.ResumeGroupAsync("default", "a", Cancellation));
+        await QueueLimitsTests.DrainedAsync(database);
+        Assert.Equal(["pause group", "pause group", "resume group"], await database.TextsAsync("SELECT verb FROM outbox.operations ORDER BY at"));
+    }
+
+    private static Task<WorkerHost> StartAsync(ScratchDatabase database, GroupOrder order, Func<NumberJob, JobContext, Task> handle) => WorkerHost.StartAsync(
+        database,
+        o => o.Handle<NumberJob>((job, context, _) => handle(job, context), kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromMilliseconds(300))),
+        w => w.Queue("default", 10, new QueueLimits { GroupOrder = order }));
+}

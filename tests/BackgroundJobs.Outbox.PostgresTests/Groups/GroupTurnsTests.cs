@@ -1,0 +1,81 @@
+using System.Collections.Concurrent;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+using Microsoft.EntityFrameworkCore;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Groups;
+
+// Groups take turns.
+public sealed class GroupTurnsTests
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task Ten_jobs_of_one_group_do_not_wait_for_the_thousands_of_another()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<string> ran = [];
+        await using var worker = await StartAsync(database, 4, ran);
+        await worker.Queue.EnqueueAsync(Enumerable.Range(0, 20_000).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "large" })), Cancellation);
+        await Eventually.TrueAsync(() => ran.Count > 100, "the large group runs");
+        await worker.Queue.EnqueueAsync(Enumerable.Range(0, 10).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "small" })), Cancellation);
+        var then = ran.Count;
+        await Eventually.TrueAsync(() => ran.Count(each => each == "small") == 10, "the small group has run");
+        Assert.InRange(ran.ToList().LastIndexOf("small") - then, 0, 6000);
+        await QueueLimitsTests.DrainedAsync(database, 60);
+        Assert.Equal(20_010, ran.Count);
+    }
+
+    [Fact]
+    public async Task Turns_are_by_weight()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var admin = new JobAdmin(database.Operator);
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        await admin.SetGroupAsync("default", "heavy", weight: 3, cancellationToken: Cancellation);
+        await queue.EnqueueAsync(
+            Enumerable.Range(0, 900).Select(n => NewJob.Create(new NumberJob(n), new() { Group = n < 300 ? "light" : n < 600 ? "heavy" : "other" })), Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        List<ClaimedJob> claimed = [];
+        while (claimed.Count < 250)
+            claimed.AddRange(await QueueLimitsTests.ClaimAsync(queue, worker));
+        Assert.InRange(claimed.Count(each => each.Group == "heavy"), 145, 155);
+        Assert.InRange(claimed.Count(each => each.Group == "light"), 45, 55);
+    }
+
+    [Fact]
+    public async Task Every_due_job_is_found_whichever_way_it_came_and_with_a_group_or_without()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<string> ran = [];
+        await using var worker = await StartAsync(database, 10, ran);
+        await worker.Queue.EnqueueAsync(Enumerable.Range(0, 600).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "copied" })), Cancellation);
+        await worker.Queue.EnqueueAsync(
+            [NewJob.Create(new NumberJob(1), new() { Group = "array", Delay = TimeSpan.FromSeconds(1), Priority = 4 }), NewJob.Create(new NumberJob(1))], Cancellation);
+        await using (var db = new PlainContext(database.ConnectionString))
+        {
+            db.Enqueue(new NumberJob(1), new() { Group = "entity" });
+            await db.SaveChangesAsync(Cancellation);
+        }
+
+        await database.ExecuteAsync("INSERT INTO outbox.jobs (id, kind, args, job_group) VALUES (gen_random_uuid(), 'number', '{\"number\": 1}', 'by hand')");
+        await QueueLimitsTests.DrainedAsync(database);
+        Assert.Equal(["1", "array 1", "by hand 1", "copied 600", "entity 1"], ran.GroupBy(each => each).Select(each => $"{each.Key} {each.Count()}".Trim()).Order());
+        Assert.Equal(5, await database.ScalarAsync<long>("SELECT count(DISTINCT coalesce(job_group, '')) FROM outbox.job_history"));
+    }
+
+    private static Task<WorkerHost> StartAsync(ScratchDatabase database, int concurrency, ConcurrentQueue<string> ran) => WorkerHost.StartAsync(
+        database,
+        o => o.Handle<NumberJob>((_, context, _) =>
+        {
+            ran.Enqueue(context.Group ?? "");
+            return Task.CompletedTask;
+        }),
+        w => w.Queue("default", concurrency, new QueueLimits()));
+
+    private sealed class PlainContext(string connectionString) : DbContext
+    {
+        protected override void OnConfiguring(DbContextOptionsBuilder optionsBuilder) => optionsBuilder.UseNpgsql(connectionString).UseOutbox();
+    }
+}

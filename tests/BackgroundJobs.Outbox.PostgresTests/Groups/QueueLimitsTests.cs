@@ -1,0 +1,231 @@
+using System.Collections.Concurrent;
+using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Support;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Groups;
+
+// Limits hold on all workers together, whatever ends the jobs that hold them.
+public sealed class QueueLimitsTests
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [Fact]
+    public async Task Of_a_queue_no_more_jobs_run_at_a_time_than_its_limit_says_on_all_workers_together()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        Gauge gauge = new();
+        QueueLimits limits = new() { Concurrency = 3 };
+        await using var one = await StartAsync(database, gauge, limits);
+        await using var other = await StartAsync(database, gauge, limits);
+        await one.Queue.EnqueueAsync(Enumerable.Range(1, 90).Select(n => NewJob.Create(new NumberJob(n))), Cancellation);
+        await DrainedAsync(database);
+
+        Assert.Equal(3, gauge.Most);
+        Assert.Equal(90, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed' AND attempt = 1"));
+    }
+
+    [Fact]
+    public async Task Of_a_group_no_more_jobs_run_at_a_time_than_its_limit_says_and_one_may_have_a_limit_of_its_own()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentDictionary<string, Gauge> gauges = [];
+        QueueLimits limits = new() { GroupConcurrency = 2 };
+        await using var one = await StartAsync(database, context => gauges.GetOrAdd(context.Group ?? "none", _ => new()), limits);
+        await using var other = await StartAsync(database, context => gauges.GetOrAdd(context.Group ?? "none", _ => new()), limits);
+        await new JobAdmin(database.Operator).SetGroupAsync("default", "g4", concurrency: 4, cancellationToken: Cancellation);
+        await one.Queue.EnqueueAsync(
+            Enumerable.Range(0, 240).Select(n => NewJob.Create(new NumberJob(n), new() { Group = n % 6 == 5 ? null : $"g{n % 6}", Priority = 1 + (n % 4) })), Cancellation);
+        await DrainedAsync(database);
+
+        Assert.Equal(["g0 2", "g1 2", "g2 2", "g3 2", "g4 4", "none 2"], gauges.Select(each => $"{each.Key} {each.Value.Most}").Order());
+    }
+
+    [Fact]
+    public async Task In_any_stretch_of_a_period_no_more_jobs_start_than_the_rate_says()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentBag<(string Group, TimeSpan At)> starts = [];
+        var began = TimeProvider.System.GetTimestamp();
+        QueueLimits limits = new() { Rate = new(20, TimeSpan.FromSeconds(1)), GroupRate = new(8, TimeSpan.FromSeconds(1)) };
+        await using var one = await StartAsync(database, Note, limits);
+        await using var other = await StartAsync(database, Note, limits);
+        began = TimeProvider.System.GetTimestamp();
+        await one.Queue.EnqueueAsync(Enumerable.Range(0, 60).Select(n => NewJob.Create(new NumberJob(n), new() { Group = n % 6 < 4 ? "large" : $"small{n % 6}" })), Cancellation);
+        await DrainedAsync(database);
+
+        Assert.InRange(Densest(starts.Select(each => each.At)), 15, 20);
+        Assert.InRange(Densest(starts.Where(each => each.Group == "large").Select(each => each.At)), 6, 8);
+
+        // 40 of the large group, 8 in a second: not much slower either.
+        Assert.InRange(starts.Max(each => each.At).TotalSeconds, 4, 8);
+
+        Gauge Note(JobContext context)
+        {
+            starts.Add((context.Group!, TimeProvider.System.GetElapsedTime(began)));
+            return new();
+        }
+
+        static int Densest(IEnumerable<TimeSpan> moments)
+        {
+            List<TimeSpan> sorted = [.. moments.Order()];
+            return sorted.Max(from => sorted.Count(at => at >= from && at < from + TimeSpan.FromSeconds(1)));
+        }
+    }
+
+    [Fact]
+    public async Task The_jobs_of_a_dead_worker_hold_their_limits_until_they_are_rescued_and_no_longer()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new() { Concurrency = 2, GroupConcurrency = 1 }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync(Enumerable.Range(1, 6).Select(n => NewJob.Create(new NumberJob(n), new() { Group = $"g{n % 3}" })), Cancellation);
+        var dead = await Workers.RegisterAsync(database, TimeSpan.FromSeconds(1));
+        Assert.Equal(2, (await ClaimAsync(queue, dead)).Count);
+        Assert.Empty(await ClaimAsync(queue, dead));
+        await database.ExecuteAsync("UPDATE outbox.workers SET heartbeat_at = clock_timestamp() - interval '1 minute'");
+
+        var alive = await Workers.RegisterAsync(database);
+        Assert.Empty(await ClaimAsync(queue, alive));
+        await queue.RescueAsync(5, Cancellation);
+        Assert.Equal(2, (await ClaimAsync(queue, alive)).Count);
+        Assert.Empty(await ClaimAsync(queue, alive));
+    }
+
+    [Fact]
+    public async Task A_worker_that_was_declared_dead_or_gave_a_claim_up_claims_nothing_in_turn()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new(), Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1))], Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        await database.ExecuteAsync("UPDATE outbox.workers SET claim_epoch = 1");
+        Assert.Empty(await ClaimAsync(queue, worker));
+        await database.ExecuteAsync("UPDATE outbox.workers SET claim_epoch = 0, dead_at = now()");
+        Assert.Empty(await ClaimAsync(queue, worker));
+        await database.ExecuteAsync("UPDATE outbox.workers SET dead_at = NULL");
+        Assert.Single(await ClaimAsync(queue, worker));
+    }
+
+    [Fact]
+    public async Task A_queue_with_limits_is_claimed_in_turn_alone_and_one_without_as_ever()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var admin = new JobAdmin(database.Operator);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), new() { Group = "a" })], Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        Assert.Empty(await ClaimAsync(queue, worker));
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        Assert.Empty(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
+        await admin.PauseQueueAsync("default", cancellationToken: Cancellation);
+        Assert.Empty(await ClaimAsync(queue, worker));
+        await admin.ResumeQueueAsync("default", Cancellation);
+        var job = Assert.Single(await ClaimAsync(queue, worker));
+        Assert.Equal(("a", true, 1), (job.Group, job.InTurn, job.Attempt));
+        await admin.SetLimitsAsync("default", null, Cancellation);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(2))], Cancellation);
+        Assert.Empty(await ClaimAsync(queue, worker));
+        Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
+    }
+
+    [Fact]
+    public async Task Limits_are_changed_while_workers_run_and_a_declaration_does_not_undo_that()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        Gauge gauge = new();
+        var admin = new JobAdmin(database.Operator);
+        QueueLimits declared = new() { Concurrency = 1 };
+        var release = new TaskCompletionSource();
+        await using (var worker = await StartAsync(database, gauge, declared, () => release.Task))
+        {
+            await worker.Queue.EnqueueAsync(Enumerable.Range(1, 8).Select(n => NewJob.Create(new NumberJob(n))), Cancellation);
+            await Eventually.TrueAsync(() => gauge.Most == 1, "one runs");
+            await admin.SetLimitsAsync("default", new() { Concurrency = 5 }, Cancellation);
+            await Eventually.TrueAsync(() => gauge.Most == 5, "five run");
+            await admin.SetLimitsAsync("default", null, Cancellation);
+            await Eventually.TrueAsync(() => gauge.Most == 8, "all run");
+            release.SetResult();
+            await DrainedAsync(database);
+        }
+
+        await using (await StartAsync(database, gauge, declared))
+            Assert.False(await database.ScalarAsync<bool>("SELECT limited FROM outbox.queues"));
+        await using (await StartAsync(database, gauge, declared with { Concurrency = 2 }))
+            Assert.Equal(2, await database.ScalarAsync<int>("SELECT concurrency FROM outbox.queues"));
+        Assert.Equal(["limit", "limit"], await database.TextsAsync("SELECT verb FROM outbox.operations"));
+    }
+
+    [Fact]
+    public async Task A_handler_that_is_pushed_back_pauses_its_group_for_everybody_and_no_other()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentDictionary<int, TimeSpan> starts = [];
+        var began = TimeProvider.System.GetTimestamp();
+        Func<NumberJob, JobContext, CancellationToken, Task> handle = (job, context, _) =>
+        {
+            if (job.Number == 1 && context.Attempt == 1)
+            {
+                began = TimeProvider.System.GetTimestamp();
+                context.PushBack(TimeSpan.FromSeconds(2));
+            }
+            else
+            {
+                starts[job.Number] = TimeProvider.System.GetElapsedTime(began);
+            }
+
+            return Task.CompletedTask;
+        };
+        await using var one = await WorkerHost.StartAsync(database, o => o.Handle(handle), w => w.Queue("default", 4, new QueueLimits()).Queue("plain", 4));
+        await using var other = await WorkerHost.StartAsync(database, o => o.Handle(handle), w => w.Queue("default", 4).Queue("plain", 4));
+        foreach (var queue in new[] { "default", "plain" })
+        {
+            starts.Clear();
+            await one.EnqueueAsync(new NumberJob(1), new() { Queue = queue, Group = "limited" });
+            await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs WHERE lease_token IS NULL AND run_at > now() AND attempt = 1") == 1, "it was pushed back");
+            await one.Queue.EnqueueAsync(Enumerable.Range(2, 4).Select(n => NewJob.Create(new NumberJob(n), new() { Queue = queue, Group = n == 5 ? "free" : "limited" })), Cancellation);
+            await DrainedAsync(database);
+            Assert.Equal([1, 2, 3, 4, 5], starts.Keys.Order());
+            Assert.All(starts.Where(each => each.Key < 5), each => Assert.InRange(each.Value.TotalSeconds, 1.99, 6));
+            Assert.InRange(starts[5].TotalSeconds, queue == "plain" ? 1.99 : 0, queue == "plain" ? 6 : 1.5);
+        }
+
+        Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE failures > 0"));
+    }
+
+    [Fact]
+    public async Task Limits_that_cannot_be_used_are_refused_with_every_fault()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var admin = new JobAdmin(database.Operator);
+        var refused = await Assert.ThrowsAsync<OutboxException>(() => admin.SetLimitsAsync(
+            "default",
+            new() { Concurrency = 0, GroupConcurrency = 20_000, Rate = new(0, TimeSpan.Zero), GroupRate = new(1, TimeSpan.FromDays(32)), GroupOrder = GroupOrder.Fifo },
+            Cancellation));
+        Assert.Equal(
+            "The limits of queue 'default' cannot be used: Concurrency is 0 (1 to 10,000); GroupConcurrency is 20000 (1 to 10,000); Rate.Jobs is 0 (1 to 1,000,000); "
+            + "Rate.Period is 00:00:00 (a second to 31 days); GroupRate.Period is 32.00:00:00 (a second to 31 days); "
+            + "GroupConcurrency is 20000 and GroupOrder Fifo (which is one at a time). Correct these.",
+            refused.Message);
+        await Assert.ThrowsAsync<ArgumentOutOfRangeException>(() => admin.SetGroupAsync("default", "a", double.NaN, cancellationToken: Cancellation));
+        foreach (var group in new[] { "", new string('x', 201), "a\0b", "\ud800" })
+        {
+            Assert.Throws<InvalidJobException>(() => NewJob.Create(new NumberJob(1), new() { Group = group }));
+            await Assert.ThrowsAsync<InvalidJobException>(() => admin.PauseGroupAsync("default", group, cancellationToken: Cancellation));
+        }
+    }
+
+    internal static Task<List<ClaimedJob>> ClaimAsync(JobQueue queue, Guid worker, int limit = 10) =>
+        queue.ClaimAsync(ClaimRequest.Everything("default", limit, worker, ["number"]) with { InTurn = true });
+
+    internal static Task DrainedAsync(ScratchDatabase database, double seconds = 30) =>
+        Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all have ended", seconds);
+
+    private static Task<WorkerHost> StartAsync(ScratchDatabase database, Gauge gauge, QueueLimits limits, Func<Task>? work = null) =>
+        StartAsync(database, _ => gauge, limits, work);
+
+    private static Task<WorkerHost> StartAsync(ScratchDatabase database, Func<JobContext, Gauge> gauge, QueueLimits limits, Func<Task>? work = null) => WorkerHost.StartAsync(
+        database,
+        o => o.Handle<NumberJob>((_, context, token) => gauge(context).RunAsync(work ?? (() => Task.Delay(TimeSpan.FromMilliseconds(20), TimeProvider.System, token)))),
+        w => w.Queue("default", 10, limits));
+}
