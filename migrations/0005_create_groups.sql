@@ -662,7 +662,8 @@ BEGIN
                     WHEN 'full' THEN now() + interval '30 seconds'
                     WHEN 'later' THEN CASE
                         WHEN known.paused_until > now() THEN known.paused_until
-                        WHEN judged.head_waits_or_runs THEN judged.head_run_at
+                        -- Sooner than that where it is cancelled, or made due by an operator.
+                        WHEN judged.head_waits_or_runs THEN least(judged.head_run_at, now() + interval '30 seconds')
                         ELSE judged.started_at[1] + limits.group_rate_period
                     END
                 END,

@@ -11,4 +11,7 @@ internal sealed record ClaimAnswer(ClaimRequest Request, List<ClaimedJob> Jobs)
     public bool MoreToSee { get; set; }
 
     public DateTime? LookAt { get; set; }
+
+    // Groups stand in line, also after this claim.
+    public bool InLine { get; set; }
 }

@@ -92,8 +92,12 @@ public sealed partial class JobQueue
             jobs.Add(Read(reader, request));
         if (request.InTurn)
         {
-            if (!request.Suspects && await reader.NextResultAsync().ConfigureAwait(false) && await reader.ReadAsync().ConfigureAwait(false) && !reader.IsDBNull(0))
-                answer.LookAt = reader.GetDateTime(0);
+            if (!request.Suspects && await reader.NextResultAsync().ConfigureAwait(false) && await reader.ReadAsync().ConfigureAwait(false))
+            {
+                answer.LookAt = reader.IsDBNull(0) ? null : reader.GetDateTime(0);
+                answer.InLine = reader.GetBoolean(1);
+            }
+
             return answer;
         }
 

@@ -76,6 +76,7 @@ internal sealed partial class WorkerLoop
         {
             foreach (var each in queues)
             {
+                each.LookAgain(now);
                 each.HasSuspects |= suspects.Remove(each.Name);
                 each.Limited = limited.Contains(each.Name);
                 each.Rated = rated.Contains(each.Name);
@@ -112,6 +113,12 @@ internal sealed partial class WorkerLoop
     private TimeSpan UntilNextReason()
     {
         var wait = TimeSpan.FromSeconds((double)(Volatile.Read(ref pollAt) - time.GetTimestamp()) / time.TimestampFrequency);
+        foreach (var each in queues)
+        {
+            if (each.LookAgainAt != long.MaxValue && TimeSpan.FromSeconds((double)(each.LookAgainAt - time.GetTimestamp()) / time.TimestampFrequency) is var until && until < wait)
+                wait = until > TimeSpan.Zero ? until : TimeSpan.Zero;
+        }
+
         lock (gate)
         {
             foreach (var moment in new[] { nextDue, lookedFor + SecondLook })

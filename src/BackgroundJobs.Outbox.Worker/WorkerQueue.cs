@@ -24,6 +24,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
     private bool sweeping;
     private bool sweptLast;
     private TimeSpan sweptFor;
+    private int looksInVain;
     private int held;
     private long done;
     private long doneAtMeasure;
@@ -57,6 +58,9 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
             sweeping = false;
         }
     }
+
+    // Groups stand in line of which a claim has got nothing: another one had them locked, or their jobs are of kinds unknown here.
+    public long LookAgainAt { get; private set; } = long.MaxValue;
 
     // As many start in a period as may: none is claimed before it can start.
     public bool Rated { get; set; }
@@ -117,6 +121,14 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         }
     }
 
+    public void LookAgain(long now)
+    {
+        if (now < LookAgainAt)
+            return;
+        LookAgainAt = long.MaxValue;
+        MayHaveMore = true;
+    }
+
     public void Hint(DateTime runAt)
     {
         cursor.Rewind(runAt);
@@ -169,6 +181,10 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
         }
 
         MayHaveMore = sweeping || answer.MoreToSee || answer.Jobs.Count > 0;
+
+        // 20 ms at first, 1.3 s at last.
+        looksInVain = answer.InLine && answer.Jobs.Count == 0 ? Math.Min(looksInVain + 1, 7) : 0;
+        LookAgainAt = looksInVain == 0 ? long.MaxValue : time.GetTimestamp() + ((time.TimestampFrequency / 100) << looksInVain);
     }
 
     private async Task SlotAsync(Func<ClaimedJob, Task> run, Action roomMade)

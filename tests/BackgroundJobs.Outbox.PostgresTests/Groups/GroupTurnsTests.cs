@@ -2,6 +2,7 @@ using System.Collections.Concurrent;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using Microsoft.EntityFrameworkCore;
+using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Groups;
 
@@ -63,6 +64,70 @@ public sealed class GroupTurnsTests
         await QueueLimitsTests.DrainedAsync(database);
         Assert.Equal(["1", "array 1", "by hand 1", "copied 600", "entity 1"], ran.GroupBy(each => each).Select(each => $"{each.Key} {each.Count()}".Trim()).Order());
         Assert.Equal(5, await database.ScalarAsync<long>("SELECT count(DISTINCT coalesce(job_group, '')) FROM outbox.job_history"));
+    }
+
+    [Fact]
+    public async Task A_group_that_another_claim_has_locked_is_looked_at_again_soon()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<string> ran = [];
+        var claims = 0;
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o =>
+            {
+                o.FaultPoint = point =>
+                {
+                    if (point == "claim answered")
+                        Interlocked.Increment(ref claims);
+                    return Task.CompletedTask;
+                };
+                o.Handle<NumberJob>((_, context, _) =>
+                {
+                    ran.Enqueue(context.Group!);
+                    return Task.CompletedTask;
+                });
+            },
+            w =>
+            {
+                w.Queue("default", 1, new QueueLimits());
+                w.PollInterval = TimeSpan.FromHours(1);
+            });
+        await worker.EnqueueAsync(new NumberJob(1), new() { Group = "a" });
+        await Eventually.TrueAsync(() => ran.Count == 1, "the group is known");
+
+        // In line, and behind the worker's own look for what is new.
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, kind, args, job_group, run_at) VALUES (gen_random_uuid(), 'number', '{"number": 2}', 'a', now() - interval '1 hour');
+            UPDATE outbox.job_groups SET state = 'ready', after_run_at = DEFAULT, after_id = DEFAULT
+            """);
+        await using (var other = await database.Operator.OpenConnectionAsync(Cancellation))
+        await using (var transaction = await other.BeginTransactionAsync(Cancellation))
+        {
+            await using (var take = new NpgsqlCommand("SELECT FROM outbox.job_groups FOR NO KEY UPDATE", other, transaction))
+                await take.ExecuteNonQueryAsync(Cancellation);
+            var before = Volatile.Read(ref claims);
+            await worker.Queue.WakeAsync("default", TimeProvider.System.GetUtcNow(), Cancellation);
+            await Eventually.TrueAsync(() => Volatile.Read(ref claims) > before, "the worker has looked");
+            Assert.Single(ran);
+            await transaction.RollbackAsync(Cancellation);
+        }
+
+        await Eventually.TrueAsync(() => ran.Count == 2, "the job has run");
+    }
+
+    [Fact]
+    public async Task A_strict_group_is_looked_at_again_soon_though_its_first_job_waits_for_long()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>((_, _, _) => throw new InvalidOperationException("Not today."), kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromHours(1))),
+            w => w.Queue("default", 1, new QueueLimits { GroupOrder = GroupOrder.Strict }));
+        await worker.EnqueueAsync(new NumberJob(1), new() { Group = "a" });
+        await Eventually.TrueAsync(
+            async () => await database.ScalarAsync<bool>("SELECT coalesce((SELECT state = 'later' AND look_at < now() + interval '31 s' FROM outbox.job_groups), false)"),
+            "it is looked at again within half a minute");
     }
 
     private static Task<WorkerHost> StartAsync(ScratchDatabase database, int concurrency, ConcurrentQueue<string> ran) => WorkerHost.StartAsync(

@@ -1,4 +1,5 @@
--- When a queue with limits is to be looked at again although nothing ends in it and nothing becomes due: a pause is over, or a period.
+-- When a queue with limits is to be looked at again although nothing ends in it and nothing becomes due: a pause is over, or a period. And whether
+-- groups stand in line: one that another claim has locked just now is passed over, and nobody tells of it.
 SELECT least(
     (
         SELECT look_at
@@ -15,4 +16,5 @@ SELECT least(
         END
         FROM outbox.queues
         WHERE name = @queue
-    )) AS look_at
+    )) AS look_at,
+    EXISTS (SELECT FROM outbox.job_groups WHERE queue = @queue AND state = 'ready') AS in_line
