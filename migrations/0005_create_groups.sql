@@ -267,7 +267,6 @@ AS $$
 #variable_conflict use_column
 DECLARE
     left_over integer := max_jobs;
-    found     integer;
     names     text[] := '{}';
     levels    integer[] := '{}';
     first_at  timestamptz[] := '{}';

@@ -1,3 +1,4 @@
+using System.Data;
 using Npgsql;
 using NpgsqlTypes;
 using static BackgroundJobs.Outbox.Postgres.SqlCommands;
@@ -13,7 +14,9 @@ public sealed partial class JobQueue
     // until the lease ends. Indexed: the session was opened with use_indexes.
     internal async Task<List<ClaimAnswer>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
     {
-        await using var batch = new NpgsqlBatch(connection);
+        // Whatever the sessions' default is: in turn, what is read after a lock must be what is true then. A claim without turns is one statement.
+        var transaction = requests.Any(each => each.InTurn) ? await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false) : null;
+        await using var batch = new NpgsqlBatch(connection, transaction);
         if (!indexed)
             batch.BatchCommands.Add(UseIndexes());
         foreach (var request in requests)
@@ -23,13 +26,21 @@ public sealed partial class JobQueue
             await batch.PrepareAsync().ConfigureAwait(false);
         await options.AtAsync("claim").ConfigureAwait(false);
         List<ClaimAnswer> answers = [];
-        await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
-        if (!indexed)
-            await reader.NextResultAsync().ConfigureAwait(false);
-        foreach (var request in requests)
+        await using (var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false))
         {
-            answers.Add(await ReadAnswerAsync(reader, request).ConfigureAwait(false));
-            await reader.NextResultAsync().ConfigureAwait(false);
+            if (!indexed)
+                await reader.NextResultAsync().ConfigureAwait(false);
+            foreach (var request in requests)
+            {
+                answers.Add(await ReadAnswerAsync(reader, request).ConfigureAwait(false));
+                await reader.NextResultAsync().ConfigureAwait(false);
+            }
+        }
+
+        if (transaction is not null)
+        {
+            await transaction.CommitAsync().ConfigureAwait(false);
+            await transaction.DisposeAsync().ConfigureAwait(false);
         }
 
         await options.AtAsync("claim answered").ConfigureAwait(false);

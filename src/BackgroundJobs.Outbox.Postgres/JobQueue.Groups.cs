@@ -1,3 +1,4 @@
+using System.Data;
 using Npgsql;
 using static BackgroundJobs.Outbox.Postgres.SqlCommands;
 
@@ -14,7 +15,7 @@ public sealed partial class JobQueue
         await using var free = Sql("free_groups").Command(
             connection, ("queues", Value(Column(each, one => one.Queue))), ("groups", Value(Column(each, one => one.Group))));
         await options.AtAsync("free groups").ConfigureAwait(false);
-        await free.ExecuteNonQueryAsync().ConfigureAwait(false);
+        await RunAsync(connection, free).ConfigureAwait(false);
     }
 
     internal async Task PushBackAsync(NpgsqlConnection connection, IReadOnlyCollection<RescheduledJob> jobs)
@@ -27,7 +28,16 @@ public sealed partial class JobQueue
             ("groups", Value(Column(jobs, each => each.Job.Group))),
             ("delays", Value(Column(jobs, each => each.Delay!.Value.Ticks / TimeSpan.TicksPerMicrosecond))));
         await options.AtAsync("push back").ConfigureAwait(false);
-        await push.ExecuteNonQueryAsync().ConfigureAwait(false);
+        await RunAsync(connection, push).ConfigureAwait(false);
+    }
+
+    // Whatever the session's default is: both wait for a claim, and then see what it has left.
+    private static async Task RunAsync(NpgsqlConnection connection, NpgsqlCommand command)
+    {
+        var transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false);
+        await using var ending = transaction.ConfigureAwait(false);
+        await command.ExecuteNonQueryAsync().ConfigureAwait(false);
+        await transaction.CommitAsync().ConfigureAwait(false);
     }
 
     internal async Task ForgetGroupsAsync(CancellationToken cancellationToken)

@@ -22,6 +22,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     // Of workflows, and ended: what waits for them is told. If that is lost, a heartbeat finds what was left.
     private readonly ConcurrentQueue<Guid> ended = new();
     private readonly List<Guid> toSettle = [];
+
     // Of queues with limits, and ended or given back: there may be room for others. If that is lost, it is noticed half a minute later.
     private readonly ConcurrentQueue<ClaimedJob> leaving = new();
     private readonly List<ClaimedJob> left = [];

@@ -5,10 +5,10 @@ public sealed record JobOutcome
 {
     private JobOutcome(JobEnd end, TimeSpan delay = default, JobError? error = null, bool pushesBack = false)
     {
-        PushesBack = pushesBack;
         End = end;
         Delay = delay;
         Error = error;
+        PushesBack = pushesBack;
     }
 
     /// <summary>Which end.</summary>

@@ -25,6 +25,23 @@ public sealed class QueueLimitsTests
     }
 
     [Fact]
+    public async Task Limits_hold_and_no_claim_fails_where_sessions_are_repeatable_read_by_default()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync($"ALTER ROLE {TestRoles.Application} IN DATABASE \"{database.Name}\" SET default_transaction_isolation = 'repeatable read'");
+        database.DataSource.Clear();
+        Gauge gauge = new();
+        QueueLimits limits = new() { Concurrency = 3, GroupConcurrency = 2 };
+        await using var one = await StartAsync(database, gauge, limits);
+        await using var other = await StartAsync(database, gauge, limits);
+        await one.Queue.EnqueueAsync(Enumerable.Range(1, 200).Select(n => NewJob.Create(new NumberJob(n), new() { Group = $"g{n % 2}" })), Cancellation);
+        await DrainedAsync(database);
+
+        Assert.Equal(3, gauge.Most);
+        Assert.DoesNotContain("40001", one.Log.Text + other.Log.Text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Of_a_group_no_more_jobs_run_at_a_time_than_its_limit_says_and_one_may_have_a_limit_of_its_own()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
@@ -191,6 +208,45 @@ public sealed class QueueLimitsTests
         }
 
         Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE failures > 0"));
+    }
+
+    [Fact]
+    public async Task A_moment_that_has_passed_is_no_reason_to_look_again_and_again()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var claims = 0;
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o =>
+            {
+                o.FaultPoint = point =>
+                {
+                    if (point == "claim answered")
+                        Interlocked.Increment(ref claims);
+                    return Task.CompletedTask;
+                };
+                o.Handle<NumberJob>((_, _, _) => Task.CompletedTask);
+            },
+            w => w.Queue("default", 4, new QueueLimits { Rate = new(5, TimeSpan.FromSeconds(1)) }));
+
+        // As many as may have started, and their period is over.
+        await worker.Queue.EnqueueAsync(Enumerable.Range(1, 5).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "a" })), Cancellation);
+        await DrainedAsync(database);
+        await Eventually.TrueAsync(async () => await database.ScalarAsync<bool>("SELECT started_at[1] + rate_period < now() - interval '0.2 s' FROM outbox.queues"), "the period is over");
+        Assert.InRange(await ClaimsInASecondAsync(), 0, 20);
+
+        // A group whose moment has come, and nobody may look at it.
+        await new JobAdmin(database.Operator).PauseQueueAsync("default", cancellationToken: Cancellation);
+        await database.ExecuteAsync("UPDATE outbox.job_groups SET state = 'full', look_at = now() - interval '1 s'");
+        await worker.Queue.WakeAsync("default", cancellationToken: Cancellation);
+        Assert.InRange(await ClaimsInASecondAsync(), 0, 20);
+
+        async Task<int> ClaimsInASecondAsync()
+        {
+            var before = Volatile.Read(ref claims);
+            await Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System, Cancellation);
+            return Volatile.Read(ref claims) - before;
+        }
     }
 
     [Fact]

@@ -1,20 +1,28 @@
 -- When a queue with limits is to be looked at again although nothing ends in it and nothing becomes due: a pause is over, or a period. And whether
 -- groups stand in line: one that another claim has locked just now is passed over, and nobody tells of it.
+-- Invariant: a moment that is still to come. One that has passed (of a queue that is paused, say) would be looked for again and again.
 SELECT least(
     (
         SELECT look_at
         FROM outbox.job_groups
         WHERE queue = @queue
+          AND look_at > now()
           AND look_at < 'infinity'
         ORDER BY look_at
         LIMIT 1
     ),
     (
-        SELECT CASE
-            WHEN paused_until > now() THEN nullif(paused_until, 'infinity')
-            WHEN rate <= (SELECT sum(jobs) FROM unnest(started) AS jobs) THEN started_at[1] + rate_period
-        END
+        SELECT CASE WHEN paused_until > now() THEN nullif(paused_until, 'infinity') END
         FROM outbox.queues
         WHERE name = @queue
+    ),
+    (
+        SELECT min(each.at) + limits.rate_period
+        FROM outbox.queues AS limits
+        CROSS JOIN LATERAL unnest(limits.started_at, limits.started) AS each (at, jobs)
+        WHERE limits.name = @queue
+          AND each.at > now() - limits.rate_period
+        GROUP BY limits.rate, limits.rate_period
+        HAVING sum(each.jobs) >= limits.rate
     )) AS look_at,
     EXISTS (SELECT FROM outbox.job_groups WHERE queue = @queue AND state = 'ready') AS in_line
