@@ -92,6 +92,7 @@ public sealed class GroupTurnsTests
             {
                 w.Queue("default", 1, new QueueLimits());
                 w.PollInterval = TimeSpan.FromHours(1);
+                w.Listen = false;
             });
         await worker.EnqueueAsync(new NumberJob(1), new() { Group = "a" });
         await Eventually.TrueAsync(() => ran.Count == 1, "the group is known");
@@ -114,7 +115,7 @@ public sealed class GroupTurnsTests
             await using (var take = new NpgsqlCommand("SELECT FROM outbox.job_groups FOR NO KEY UPDATE", other, transaction))
                 await take.ExecuteNonQueryAsync(Cancellation);
             var before = Volatile.Read(ref claims);
-            await worker.Queue.WakeAsync("default", TimeProvider.System.GetUtcNow(), Cancellation);
+            await worker.Queue.WakeAsync("default", TimeProvider.System.GetUtcNow().AddSeconds(-1), Cancellation);
             await Eventually.TrueAsync(() => Volatile.Read(ref claims) > before, "the worker has looked");
             Assert.Single(ran);
             await transaction.RollbackAsync(Cancellation);
