@@ -15,7 +15,7 @@ public sealed partial class JobQueue
     internal async Task<List<ClaimAnswer>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
     {
         // Whatever the sessions' default is: in turn, what is read after a lock must be what is true then. A claim without turns is one statement.
-        var transaction = requests.Any(each => each.InTurn) ? await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false) : null;
+        var transaction = !indexed && requests.Any(each => each.InTurn) ? await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false) : null;
         await using var batch = new NpgsqlBatch(connection, transaction);
         if (!indexed)
             batch.BatchCommands.Add(UseIndexes());

@@ -80,7 +80,10 @@ public sealed class MigratorTests
         Assert.Equal("a_kind", (await new JobInspector(database.Inspector, options).FindAsync(id))?.Kind);
         Assert.Equal(3, await database.ScalarAsync<int>($"SELECT made FROM \"{schema}\".maintain_history(6, interval '14 days')"));
 
-        await database.PsqlAsync("-c", Migrator.Script(options));
+        var file = Path.GetTempFileName();
+        await File.WriteAllTextAsync(file, Migrator.Script(options));
+        await database.PsqlAsync("-f", file);
+        File.Delete(file);
         Assert.Equal(Ours.Length, await new Migrator(database.Admin, options).GetVersionAsync());
     }
 
