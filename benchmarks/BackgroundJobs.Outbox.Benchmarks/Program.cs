@@ -8,7 +8,7 @@ const string DidNotRun = "runs";
 IScenario[] scenarios =
 [
     new DrainScenario(), new SlowPeersScenario(), new CompleteWithScenario(), new FleetScenario(), new LatencyScenario(), new SaveScenario(), new WritersScenario(),
-    new HotPathScenario(), new BulkScenario(), new WorkflowScenario(), new LimitsScenario(), new PinnedScenario(), new BacklogScenario(), new LateCommitScenario(), new InspectionScenario(), new RetentionScenario(), new MemoryScenario(),
+    new HotPathScenario(), new BulkScenario(), new WorkflowScenario(), new LimitsScenario(), new FairnessScenario(), new PinnedScenario(), new BacklogScenario(), new LateCommitScenario(), new InspectionScenario(), new RetentionScenario(), new MemoryScenario(),
     new CountedScenario(),
 ];
 

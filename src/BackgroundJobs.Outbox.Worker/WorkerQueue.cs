@@ -16,6 +16,9 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
     // What is claimed ahead runs within this time, so that another worker is not kept from it for longer, nor a more urgent job.
     private static readonly TimeSpan PrefetchTime = TimeSpan.FromMilliseconds(200);
 
+    // Where groups take turns, a turn that has just come waits for what is claimed already.
+    private static readonly TimeSpan PrefetchTimeInTurn = TimeSpan.FromMilliseconds(50);
+
     private readonly Channel<ClaimedJob> waiting = Channel.CreateUnbounded<ClaimedJob>(new() { SingleWriter = true });
     private readonly ClaimCursor cursor = new();
 
@@ -207,7 +210,7 @@ internal sealed class WorkerQueue(string name, int concurrency, TimeSpan pollInt
 
     private int PrefetchBatch => Math.Min((Prefetch + 1) / 2, MaxBatch);
 
-    private int Prefetch => Rated ? 0 : perSecond * PrefetchTime.TotalSeconds is var ahead && ahead < concurrency ? 0 : (int)Math.Min(ahead, MaxPrefetch);
+    private int Prefetch => Rated ? 0 : perSecond * (Limited ? PrefetchTimeInTurn : PrefetchTime).TotalSeconds is var ahead && ahead < concurrency ? 0 : (int)Math.Min(ahead, MaxPrefetch);
 
     private int Done(ClaimedJob job)
     {

@@ -25,7 +25,7 @@ internal static class Role
             "drain" => await Drain.RunAsync(Number(0), Number(1), Enum.Parse<HistoryPolicy>(arguments[2])),
             "drain-floor" => await DrainFloor.RunAsync(Number(0), Enum.Parse<HistoryPolicy>(arguments[1]), Number(2)),
             "drain-first" => await DrainFirst.RunAsync(Number(0), Number(1)),
-            "serve" => await Serve.RunAsync(Number(0), arguments.Length > 1 ? Number(1) : 3),
+            "serve" => await Serve.RunAsync(Number(0), arguments.Length > 1 ? Number(1) : 3, arguments.Length > 2 ? Number(2) : 0),
             "listen-floor" => await ListenFloor.RunAsync(Number(0)),
             "local-latency" => await LocalLatency.RunAsync(Number(0), Number(1)),
             "complete-with" => await CompleteWithDrain.RunAsync(Number(0), Number(1)),

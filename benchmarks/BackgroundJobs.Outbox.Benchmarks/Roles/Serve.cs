@@ -2,19 +2,21 @@ using System.Diagnostics;
 
 namespace BackgroundJobs.Outbox.Benchmarks.Roles;
 
-// A worker that runs until its standard input ends, and then says when each job began, by the machine's clock, and what it used meanwhile.
+// A worker that runs until its standard input ends, and then says when each job began, by the machine's clock, and what it used meanwhile. Work: how
+// long each job takes, in ms.
 internal static class Serve
 {
-    public static async Task<object> RunAsync(int kept, int settle)
+    public static async Task<object> RunAsync(int kept, int settle, int work)
     {
         var began = new long[kept];
         var handled = 0L;
-        using var host = Role.Worker(outbox => outbox.Handle<Noop>((job, _, _) =>
+        using var host = Role.Worker(outbox => outbox.Handle<Noop>(async (job, _, cancellationToken) =>
         {
             if (job.Id < began.Length)
                 began[job.Id] = Role.Monotonic;
+            if (work > 0)
+                await Task.Delay(TimeSpan.FromMilliseconds(work), TimeProvider.System, cancellationToken);
             Interlocked.Increment(ref handled);
-            return Task.CompletedTask;
         }));
         await host.StartAsync();
 

@@ -116,7 +116,7 @@ internal sealed class LatencyScenario : IScenario
         await Bench.ExecuteAsync(connection, BenchDb.Tables + "CREATE TABLE floor_jobs (id integer PRIMARY KEY, claimed boolean NOT NULL); CREATE INDEX ON floor_jobs (id) WHERE NOT claimed;");
     });
 
-    private static async Task MeasureAsync(Child worker, bool stop, Samples p50, Samples p99, Func<int, Task> enqueue)
+    internal static async Task MeasureAsync(Child worker, bool stop, Samples p50, Samples p99, Func<int, Task> enqueue)
     {
         await worker.Ready.WaitAsync(TimeSpan.FromMinutes(1), TimeProvider.System);
         var sent = new long[2 * Jobs];

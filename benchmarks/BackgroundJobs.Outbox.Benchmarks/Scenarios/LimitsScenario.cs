@@ -82,11 +82,12 @@ internal sealed class LimitsScenario : IScenario
     private static Task LimitAsync(string connection, string limits) => Bench.ExecuteAsync(
         connection, $"INSERT INTO outbox.queues (name, limited, concurrency, group_concurrency, group_order) VALUES ('default', true, {limits})");
 
-    private static Task FillAsync(string connection, int jobs, string group, string runAt = "now() - interval '1 minute' + n * interval '1 microsecond'") => Bench.ExecuteAsync(
+    internal static Task FillAsync(
+        string connection, int jobs, string group, string runAt = "now() - interval '1 minute' + n * interval '1 microsecond'", int firstId = 1) => Bench.ExecuteAsync(
         connection,
         $$"""
         INSERT INTO outbox.jobs (id, kind, args, queue, priority, run_at, max_attempts, job_group)
-        SELECT outbox.new_job_id(), 'noop', jsonb_build_object('id', n), 'default', 2, {{runAt}}, 20, {{group}}
+        SELECT outbox.new_job_id(), 'noop', jsonb_build_object('id', n + {{firstId - 1}}), 'default', 2, {{runAt}}, 20, {{group}}
         FROM generate_series(1, {{jobs}}) AS n
         """);
 }
