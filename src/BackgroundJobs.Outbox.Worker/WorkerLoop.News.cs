@@ -72,6 +72,9 @@ internal sealed partial class WorkerLoop
                 each.MayHaveMore = each.Full = true;
         }
 
+        foreach (var job in slots.SelectMany(each => each.TakeStalled()))
+            outcomes.Release(job);
+
         lock (gate)
         {
             foreach (var each in queues)
