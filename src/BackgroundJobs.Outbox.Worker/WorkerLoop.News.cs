@@ -8,12 +8,16 @@ internal sealed partial class WorkerLoop
     // For an estimate that was early, by the answer's way or by what the clocks drift between two heartbeats.
     private static readonly TimeSpan SecondLook = TimeSpan.FromMilliseconds(20);
 
+    // How long before a claim a job was due that the claim will not have missed for a commit that came late.
+    private static readonly TimeSpan Late = TimeSpan.FromSeconds(10);
+
     private readonly Lock gate = new();
     private readonly Dictionary<string, DateTime> hints = new(StringComparer.Ordinal);
     private readonly HashSet<string> freed = new(StringComparer.Ordinal);
     private HashSet<string> suspects = new(StringComparer.Ordinal);
     private IReadOnlyList<string> limited = [];
     private IReadOnlyList<string> rated = [];
+    private bool passesOver;
     private (DateTime Database, long Local) clock;
     private DateTime? nextDue;
 
@@ -47,7 +51,7 @@ internal sealed partial class WorkerLoop
             if (beat.NextDue < nextDue || nextDue is null)
                 nextDue = beat.NextDue;
             suspects = [.. beat.Suspects];
-            (limited, rated) = (beat.Limited, beat.Rated);
+            (limited, rated, passesOver) = (beat.Limited, beat.Rated, beat.PassesOver);
         }
 
         wake.Set();
@@ -83,6 +87,7 @@ internal sealed partial class WorkerLoop
                 each.HasSuspects |= suspects.Remove(each.Name);
                 each.Limited = limited.Contains(each.Name);
                 each.Rated = rated.Contains(each.Name);
+                each.PassedOver = passesOver ? clock.Database + time.GetElapsedTime(clock.Local) - Late : null;
                 each.MayHaveMore |= freed.Remove(each.Name);
                 if (!hints.Remove(each.Name, out var runAt))
                     continue;

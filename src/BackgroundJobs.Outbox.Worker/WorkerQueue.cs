@@ -50,6 +50,9 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
     // As many start in a period as may: none is claimed before it can start.
     public bool Rated { get; set; }
 
+    // Kinds are paused: what was due before this and is not claimed by the next claim need not be walked again and again. Null: none are.
+    public DateTime? PassedOver { get; set; }
+
     // Null where it has its slots for itself.
     public QueueShare? Share { get; set; }
 
@@ -94,6 +97,8 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
             }
 
             cursor.Advance(jobs, request.Full);
+            if (!MayHaveMore && PassedOver is { } until)
+                cursor.PassOver(until);
         }
 
         foreach (var job in jobs)
