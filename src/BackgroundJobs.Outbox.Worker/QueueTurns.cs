@@ -2,11 +2,11 @@ namespace BackgroundJobs.Outbox.Worker;
 
 // Several queues share slots. Every job gets a turn when it was claimed, and slots take the lowest one. In an order, that is the place of its
 // queue. By weights it is where its queue stands in virtual time, which goes on by one over the weight with each job (start-time fair queueing):
-// whoever had nothing to do begins at the present, without credit. Claims follow the same turns, so that no queue fills the slots of another.
+// one of which nothing waits goes on at the present, without credit. Claims follow the same turns, so that no queue fills the slots of another.
 internal sealed class QueueTurns
 {
+    // How long jobs wait here while none of their queue starts, and for how long then nothing is claimed ahead of it.
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
-
     private static readonly TimeSpan Caution = TimeSpan.FromSeconds(10);
 
     private readonly WorkerSlots slots;
@@ -39,7 +39,6 @@ internal sealed class QueueTurns
         }
 
         Interlocked.Increment(ref share.Waiting);
-
         var turn = share.Next;
         share.Next += share.Step;
         return new(job, queue, turn, ++places);
@@ -68,8 +67,7 @@ internal sealed class QueueTurns
         return false;
     }
 
-    // Queues that wait while others have all slots, or whose jobs take longer than those before: another worker may have a slot for them. For a
-    // while nothing is claimed ahead of them.
+    // Queues that wait while others have all slots, or whose jobs take longer than those before: another worker may have a slot for them.
     public HashSet<WorkerQueue> Stalled()
     {
         var stalled = queues.Where(each => each.Share!.Waiting > 0 && time.GetElapsedTime(Volatile.Read(ref each.Share.MovedAt)) > Patience).ToHashSet();
@@ -79,7 +77,7 @@ internal sealed class QueueTurns
     }
 
     private double NextTurn(WorkerQueue queue) =>
-        !inOrder && queue.RanDry && Volatile.Read(ref queue.Share!.Waiting) == 0 ? Math.Max(queue.Share.Next, Volatile.Read(ref present)) : queue.Share!.Next;
+        !inOrder && Volatile.Read(ref queue.Share!.Waiting) == 0 ? Math.Max(queue.Share.Next, Volatile.Read(ref present)) : queue.Share!.Next;
 
     private int Waiting => queues.Sum(each => each.Share!.Waiting);
 

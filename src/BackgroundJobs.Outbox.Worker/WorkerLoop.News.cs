@@ -8,7 +8,7 @@ internal sealed partial class WorkerLoop
     // For an estimate that was early, by the answer's way or by what the clocks drift between two heartbeats.
     private static readonly TimeSpan SecondLook = TimeSpan.FromMilliseconds(20);
 
-    // How long before a claim a job was due that the claim will not have missed for a commit that came late.
+    // What is committed later than this after it was due, and has lost its hint, waits for a full claim while kinds are paused.
     private static readonly TimeSpan Late = TimeSpan.FromSeconds(10);
 
     private readonly Lock gate = new();

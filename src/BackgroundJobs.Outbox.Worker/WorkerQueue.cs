@@ -50,16 +50,13 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
     // As many start in a period as may: none is claimed before it can start.
     public bool Rated { get; set; }
 
-    // Kinds are paused: what was due before this and is not claimed by the next claim need not be walked again and again. Null: none are.
+    // Kinds are paused: what was due before this, and was not claimed, need not be walked by each claim. Null: none are.
     public DateTime? PassedOver { get; set; }
 
     // Null where it has its slots for itself.
     public QueueShare? Share { get; set; }
 
     public bool NoneAhead => Rated || (Share is { NoneAheadUntil: > 0 and var until } && time.GetTimestamp() < until);
-
-    // The last claim got less than it asked for.
-    public bool RanDry { get; private set; }
 
     // A queue with limits is looked through, and the last look has brought no job: others need not wait for the next one.
     public bool InVain { get; private set; }
@@ -107,11 +104,9 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
                 Interlocked.Increment(ref suspectsRunning);
         }
 
+        if (!request.Suspects)
+            InVain = request.InTurn && MayHaveMore && jobs.Count == 0;
         slots.Add(this, jobs);
-        if (request.Suspects)
-            return;
-        RanDry = jobs.Count < request.Limit;
-        InVain = request.InTurn && jobs.Count == 0;
     }
 
     public void Ended(ClaimedJob job)

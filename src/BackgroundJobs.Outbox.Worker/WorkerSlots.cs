@@ -79,12 +79,12 @@ internal sealed class WorkerSlots
         }
     }
 
-    // The same of queues that share their slots with others, and had none of late.
+    // The same of queues that share their slots, and had none of late.
     public List<ClaimedJob> TakeStalled()
     {
-        List<ClaimedJob> stalled = [];
         if (turns?.Stalled() is not { Count: > 0 } names)
-            return stalled;
+            return [];
+        List<ClaimedJob> stalled = [];
         List<WaitingJob> others = [];
         while (waiting.Reader.TryRead(out var next))
         {

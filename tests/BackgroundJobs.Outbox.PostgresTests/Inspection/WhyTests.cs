@@ -17,7 +17,7 @@ public sealed class WhyTests
     [InlineData("""UPDATE outbox.jobs SET run_at = '2126-01-01 12:03+00', failures = 3, errors = '[{"type": "A"}, {"type": "System.TimeoutException"}]'""", "It has failed 3 times of 20 (System.TimeoutException), and is tried again at 2126-01-01 12:03:00+00.")]
     [InlineData("INSERT INTO outbox.queues VALUES ('default', '2026-01-01 12:00+00', 'ann', 'a fire')", "Its queue default is paused since 2026-01-01 12:00:00+00 by ann: a fire.")]
     [InlineData("INSERT INTO outbox.paused_kinds VALUES ('number', '', '2026-01-01 12:00+00', 'ann', 'a fire')", "Its kind number is paused since 2026-01-01 12:00:00+00 by ann: a fire.")]
-    [InlineData("INSERT INTO outbox.paused_kinds VALUES ('number', 'default', '2026-01-01 12:00+00', 'ann'), ('number', 'mail'), ('other')", "Its kind number is paused in queue default since 2026-01-01 12:00:00+00 by ann.")]
+    [InlineData("INSERT INTO outbox.paused_kinds VALUES ('number', 'default', '2026-01-01 12:00+00', 'ann'), ('number', 'mail', now(), 'bob'), ('other', '', now(), 'bob')", "Its kind number is paused in queue default since 2026-01-01 12:00:00+00 by ann.")]
     [InlineData("INSERT INTO outbox.paused_kinds VALUES ('number', 'mail'), ('other', ''), ('other', 'default')", "No worker is alive that would take it.")]
     [InlineData("@'{\"default\": 10}', '{other}'", "No live worker knows its kind number.")]
     [InlineData("@'{\"mail\": 10}', '{number}'", "No live worker takes jobs of its queue default.")]

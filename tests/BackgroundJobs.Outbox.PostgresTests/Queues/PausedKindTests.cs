@@ -1,5 +1,6 @@
 using System.Collections.Concurrent;
 using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.Admin;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Queues;
@@ -136,6 +137,25 @@ public sealed class PausedKindTests
             ran.Add(kind);
             return Task.CompletedTask;
         }
+    }
+
+    [Fact]
+    public async Task Workers_hear_of_a_resume_with_the_oldest_job_of_each_queue()
+    {
+        await using var database = await AdminDatabase.CreateAsync();
+        var mail = await HintAsync("mails", "now() - interval '1 hour'");
+        await HintAsync("mails", "now() - interval '1 minute'");
+        var other = await HintAsync("default", "now() + interval '1 hour'");
+        await database.Admin.PauseKindAsync("a_kind", cancellationToken: Cancellation);
+        var (notified, raised) = await database.HearAsync(() => database.Admin.ResumeKindAsync("a_kind", cancellationToken: Cancellation));
+        Assert.Equal([other, mail], raised.OrderBy(hint => hint.Queue, StringComparer.Ordinal));
+        Assert.Equal([mail.ToPayload(), other.ToPayload()], notified.Order(StringComparer.Ordinal));
+
+        await database.Admin.PauseKindAsync("a_kind", queue: "mails", cancellationToken: Cancellation);
+        (_, raised) = await database.HearAsync(() => database.Admin.ResumeKindAsync("a_kind", "mails", Cancellation));
+        Assert.Equal([mail], raised);
+
+        async Task<JobHint> HintAsync(string queue, string runAt) => new(queue, (await database.Inspector.FindAsync(await database.WaitingAsync(queue: queue, runAt: runAt)))!.RunAt);
     }
 
     [Fact]

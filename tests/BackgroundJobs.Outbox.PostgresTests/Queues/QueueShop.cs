@@ -67,7 +67,20 @@ internal sealed class QueueShop : IAsyncDisposable
         await EnqueueAsync("low", 4000);
         await StartedAsync(1000);
         Close();
-        await Eventually.TrueAsync(async () => await ClaimedAsync("low") is > 20, "some are claimed ahead");
+        await Eventually.TrueAsync(async () => await ClaimedAsync("low") is > 40, "some are claimed ahead");
+    }
+
+    // Each job takes longer now: what was claimed ahead before waits for long, and no more is.
+    public async Task SlowDownAsync()
+    {
+        for (var n = 0; n < 12; n++)
+        {
+            var before = Starts.Count;
+            await Task.Delay(TimeSpan.FromMilliseconds(70), TimeProvider.System, TestContext.Current.CancellationToken);
+            await EnqueueAsync("low", 1);
+            LetPass();
+            await StartedAsync(before + 1);
+        }
     }
 
     public Task DrainedAsync(double seconds = 30) =>

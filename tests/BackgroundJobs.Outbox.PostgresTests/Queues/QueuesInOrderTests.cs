@@ -54,6 +54,7 @@ public sealed class QueuesInOrderTests
         await using var shop = await QueueShop.OpenAsync();
         await shop.StartAsync(w => w.QueuesInOrder(4, "high", "middle", "low"));
         await shop.ClaimAheadAsync();
+        await shop.SlowDownAsync();
         var before = shop.Starts.Count;
         await shop.EnqueueAsync("middle", 1);
         await Eventually.TrueAsync(async () => await shop.ClaimedAsync("middle") == 1, "it is claimed", 5);
@@ -98,6 +99,46 @@ public sealed class QueuesInOrderTests
         Assert.Equal(2, high.Most);
         Assert.InRange(low.Most, 4, 6);
         Assert.InRange(shop.Starts.Skip(shop.Starts.LastIndexOf("low")).Count(queue => queue == "high"), 20, 200);
+    }
+
+    [Fact]
+    public async Task A_queue_with_limits_that_is_looked_through_in_vain_does_not_hold_up_those_after_it()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("high", new QueueLimits { Concurrency = 1 }, Cancellation);
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, kind, args, queue, run_at)
+            SELECT outbox.new_job_id(), 'number', '{"number": 1}', 'high', now() - interval '1 hour' + n * interval '1 ms'
+            FROM generate_series(1, 100000) AS n;
+            INSERT INTO outbox.jobs (id, kind, args, queue) SELECT outbox.new_job_id(), 'number', '{"number": 2}', 'low'
+            """);
+        var claims = 0;
+        TaskCompletionSource<int> low = new();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o =>
+            {
+                o.FaultPoint = point =>
+                {
+                    if (point == "claim answered")
+                        Interlocked.Increment(ref claims);
+                    return Task.CompletedTask;
+                };
+                o.Handle<NumberJob>((_, context, token) =>
+                {
+                    if (context.Queue == "low")
+                        low.TrySetResult(Volatile.Read(ref claims));
+                    return context.Queue == "low" ? Task.CompletedTask : Task.Delay(Timeout.InfiniteTimeSpan, TimeProvider.System, token);
+                });
+            },
+            w =>
+            {
+                w.ShutdownTimeout = TimeSpan.Zero;
+                w.QueuesInOrder(4, "high", "low");
+            });
+
+        // Ten thousand at a time. The workers' first claim is of a time when it does not know yet of the limits.
+        Assert.InRange(await low.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, Cancellation), 2, 6);
     }
 
     [Fact]
