@@ -42,7 +42,12 @@ SELECT
     oldest.kind,
     oldest.run_at,
     now() - oldest.run_at AS waiting_for,
-    queues.paused_at IS NOT NULL AS paused
+    queues.paused_at IS NOT NULL OR EXISTS (
+        SELECT
+        FROM outbox.paused_kinds AS kinds
+        WHERE kinds.kind = oldest.kind
+          AND kinds.queue IN ('', ranges.queue)
+    ) AS paused
 FROM ranges
 CROSS JOIN LATERAL (
     SELECT id, kind, run_at

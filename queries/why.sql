@@ -79,6 +79,10 @@ facts AS (
         groups.head AS group_head,
         queues.paused_by,
         queues.pause_reason,
+        paused_kinds.queue AS kind_paused_in,
+        paused_kinds.paused_at AS kind_paused_at,
+        paused_kinds.paused_by AS kind_paused_by,
+        paused_kinds.pause_reason AS kind_pause_reason,
         (SELECT count(*) FROM takers) AS workers,
         (SELECT count(*) FROM takers WHERE takers.queues ? job.queue) AS with_queue,
         (SELECT count(*) FROM takers WHERE job.kind = ANY (takers.kinds)) AS with_kind,
@@ -86,6 +90,14 @@ facts AS (
     FROM job
     LEFT JOIN outbox.workers AS holder ON holder.id = job.worker_id
     LEFT JOIN outbox.queues AS queues ON queues.name = job.queue
+    LEFT JOIN LATERAL (
+        SELECT paused.queue, paused.paused_at, paused.paused_by, paused.pause_reason
+        FROM outbox.paused_kinds AS paused
+        WHERE paused.kind = job.kind
+          AND paused.queue IN ('', job.queue)
+        ORDER BY paused.queue
+        LIMIT 1
+    ) AS paused_kinds ON true
     LEFT JOIN outbox.job_groups AS groups ON queues.limited AND groups.queue = job.queue AND groups.job_group = coalesce(job.job_group, '')
 )
 SELECT
@@ -114,6 +126,9 @@ SELECT
         WHEN paused_at IS NOT NULL THEN
             format('Its queue %s is paused since %s by %s%s.', queue, date_trunc('second', paused_at), paused_by, coalesce(': ' || left(pause_reason, 200), ''))
         WHEN paused_until > now() THEN format('Its queue %s is paused until %s: another system has asked to be left alone.', queue, date_trunc('second', paused_until))
+        WHEN kind_paused_at IS NOT NULL THEN
+            format('Its kind %s is paused%s since %s by %s%s.', kind, ' in queue ' || nullif(kind_paused_in, ''), date_trunc('second', kind_paused_at), kind_paused_by,
+                coalesce(': ' || left(kind_pause_reason, 200), ''))
         WHEN state = 'retrying' THEN
             format('It has failed %s times of %s (%s), and is tried again at %s.', failures, max_attempts, coalesce(error, 'unknown'), due_at)
         WHEN state = 'scheduled' THEN format('It is scheduled for %s.', due_at)

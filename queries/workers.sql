@@ -1,4 +1,4 @@
--- The worker processes: since when, how much they run, and how long their lease lasts if they never beat again.
+-- The worker processes: since when, how much they run, of which queues, and how long their lease lasts if they never beat again.
 -- Bounded: 1,000 rows of a table that holds one per process.
 BEGIN TRANSACTION READ ONLY;
 SET LOCAL statement_timeout = '5s';
@@ -18,6 +18,7 @@ SELECT
     stuck,
     stopping,
     dead_at,
+    queues,
     kinds
 FROM outbox.workers
 ORDER BY started_at

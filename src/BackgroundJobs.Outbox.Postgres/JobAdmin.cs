@@ -4,8 +4,8 @@ using Npgsql;
 namespace BackgroundJobs.Outbox.Postgres;
 
 /// <summary>
-/// An operator's verbs: retry, cancel, delete; for one job or for all that a <see cref="JobFilter"/> means; pause and resume queues; and what a
-/// schedule needs. Work on many jobs
+/// An operator's verbs: retry, cancel, delete; for one job or for all that a <see cref="JobFilter"/> means; pause and resume queues and kinds; and
+/// what a schedule needs. Work on many jobs
 /// goes in batches of 1,000, each a transaction of its own: workers are not held up, and what was done before an interruption stays done.
 /// </summary>
 public sealed partial class JobAdmin

@@ -30,6 +30,7 @@ public sealed partial class JobInspector
         ColumnNames.Map<WorkerRow>();
         ColumnNames.Map<LimitsRow>();
         ColumnNames.Map<BlockedGroupRow>();
+        ColumnNames.Map<PausedKind>();
         ColumnNames.Map<QueueRow>();
         ColumnNames.Map<ScheduleRow>();
         ColumnNames.Map<JobExplanation>();
@@ -110,6 +111,12 @@ public sealed partial class JobInspector
     /// <returns>The rows.</returns>
     /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
     public Task<IReadOnlyList<QueueRow>> QueuesAsync(CancellationToken cancellationToken = default) => RunAsync<QueueRow>("queues", cancellationToken);
+
+    /// <summary>The kinds that are paused, the longest first. Runs <c>queries/paused_kinds.sql</c>, whose first lines state its bounds.</summary>
+    /// <param name="cancellationToken">Cancels the statement.</param>
+    /// <returns>The rows.</returns>
+    /// <exception cref="OutboxException">It took too long, or the database has no outbox schema.</exception>
+    public Task<IReadOnlyList<PausedKind>> PausedKindsAsync(CancellationToken cancellationToken = default) => RunAsync<PausedKind>("paused_kinds", cancellationToken);
 
     /// <summary>The schedules, by name. Runs <c>queries/schedules.sql</c>, whose first lines state its bounds.</summary>
     /// <param name="cancellationToken">Cancels the statement.</param>

@@ -68,7 +68,8 @@ public sealed partial class JobQueue
             reader.IsDBNull(7) ? null : reader.GetDateTime(7),
             reader.GetFieldValue<string[]>(8),
             reader.GetFieldValue<string[]>(9),
-            reader.GetDateTime(10));
+            reader.GetBoolean(10),
+            reader.GetDateTime(11));
     }
 
     internal void Unregister(NpgsqlConnection connection, Guid worker)

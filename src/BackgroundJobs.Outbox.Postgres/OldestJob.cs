@@ -21,6 +21,6 @@ public sealed record OldestJob
     /// <summary>How long it is overdue: the latency of its queue.</summary>
     public required TimeSpan WaitingFor { get; init; }
 
-    /// <summary>True when its queue is paused.</summary>
+    /// <summary>True when its queue or its kind is paused.</summary>
     public bool Paused { get; init; }
 }

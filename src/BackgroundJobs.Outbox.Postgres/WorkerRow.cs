@@ -39,6 +39,12 @@ public sealed record WorkerRow
     /// <summary>When it was declared dead, UTC.</summary>
     public DateTime? DeadAt { get; init; }
 
+    /// <summary>
+    /// JSON: the queues it takes jobs of, and the slots of each: their number, or for queues that share them
+    /// <c>{"slots": 20, "sharedBy": ["critical", "low"], "place": 1}</c>, or their <c>weight</c> in place of a <c>place</c>.
+    /// </summary>
+    public required string Queues { get; init; }
+
     /// <summary>The kinds it runs.</summary>
     public required string[] Kinds { get; init; }
 }

@@ -30,6 +30,16 @@ internal sealed class ClaimCursor
         }
     }
 
+    // What is before this, and was due, a claim has seen and passed over.
+    public void PassOver(DateTime until)
+    {
+        for (var p = 0; p < runAt.Length; p++)
+        {
+            if (until > runAt[p])
+                (runAt[p], id[p]) = (until, Guid.Empty);
+        }
+    }
+
     // As far as a queue with limits was looked through.
     public void MoveTo(DateTime[] seenRunAt, Guid[] seenId)
     {

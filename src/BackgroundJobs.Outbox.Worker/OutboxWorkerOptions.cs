@@ -7,6 +7,7 @@ namespace BackgroundJobs.Outbox.Worker;
 public sealed class OutboxWorkerOptions
 {
     private readonly Dictionary<string, int> queues = new(StringComparer.Ordinal);
+    private readonly List<DeclaredSlots> shared = [];
     private readonly Dictionary<string, QueueLimits> limits = new(StringComparer.Ordinal);
     private readonly List<(string Name, Func<OutboxOptions, ScheduledJob> Create)> schedules = [];
 
@@ -25,7 +26,9 @@ public sealed class OutboxWorkerOptions
     /// <summary>Whether to LISTEN for jobs that other processes enqueue. Default: true; without it they are found by polling.</summary>
     public bool Listen { get; set; } = true;
 
-    /// <summary>The queues of this worker and how many of their jobs it runs at a time. Empty: queue <c>default</c> with 10.</summary>
+    /// <summary>
+    /// The queues that have slots of their own in this worker, and how many. Default: queue <c>default</c> with 10, where it has none at all.
+    /// </summary>
     public IReadOnlyDictionary<string, int> Queues => queues;
 
     /// <summary>
@@ -84,6 +87,44 @@ public sealed class OutboxWorkerOptions
     }
 
     /// <summary>
+    /// Adds queues that share slots, in an order: a slot that is free takes a job of the first queue that has one that is due. Later queues get what
+    /// earlier ones leave, which may be nothing; see <see cref="QueuesByWeight"/>. What runs is not interrupted.
+    /// </summary>
+    /// <param name="concurrency">How many of their jobs run at a time in this process, together: 1 to 10,000.</param>
+    /// <param name="names">The queues, the most urgent one first; each in one place of a worker.</param>
+    /// <returns>These options, for the next queue.</returns>
+    public OutboxWorkerOptions QueuesInOrder(int concurrency, params ReadOnlySpan<string> names)
+    {
+        shared.Add(new(concurrency, names.ToArray()));
+        return this;
+    }
+
+    /// <summary>
+    /// Adds queues that share slots by weight: where several have jobs that are due, starts are in the proportion of their weights, and none waits for
+    /// ever. What one does not need the others get, and it has no credit for it later.
+    /// </summary>
+    /// <param name="concurrency">How many of their jobs run at a time in this process, together: 1 to 10,000.</param>
+    /// <param name="queues">The queues and their weights, 1 to 1,000; each queue in one place of a worker.</param>
+    /// <returns>These options, for the next queue.</returns>
+    public OutboxWorkerOptions QueuesByWeight(int concurrency, params ReadOnlySpan<(string Name, int Weight)> queues)
+    {
+        var each = queues.ToArray();
+        shared.Add(new(concurrency, Array.ConvertAll(each, one => one.Name), Array.ConvertAll(each, one => one.Weight)));
+        return this;
+    }
+
+    /// <summary>Declares limits of a queue of this worker on all workers together, as with <see cref="Queue"/>, for one that shares slots.</summary>
+    /// <param name="name">The queue.</param>
+    /// <param name="limits">The limits.</param>
+    /// <returns>These options.</returns>
+    public OutboxWorkerOptions Limits(string name, QueueLimits limits)
+    {
+        ArgumentNullException.ThrowIfNull(limits);
+        this.limits[name] = limits;
+        return this;
+    }
+
+    /// <summary>
     /// Declares a job that comes again and again. Stored when the worker starts, if it is new or was declared otherwise the last time: what
     /// <see cref="JobAdmin"/> changes in between stays. A schedule that is not declared any more goes on until it is deleted there.
     /// </summary>
@@ -102,25 +143,34 @@ public sealed class OutboxWorkerOptions
         return this;
     }
 
-    internal IReadOnlyDictionary<string, QueueLimits> Limits => limits;
+    internal IEnumerable<DeclaredSlots> Slots => queues.Select(each => new DeclaredSlots(each.Value, [each.Key])).Concat(shared);
+
+    internal IReadOnlyDictionary<string, QueueLimits> DeclaredLimits => limits;
 
     internal IEnumerable<ScheduledJob> Declared(OutboxOptions outbox) => schedules.Select(each => each.Create(outbox));
 
     internal void Check()
     {
-        if (queues.Count == 0)
+        if (queues.Count + shared.Count == 0)
             Queue(JobDefaults.Queue);
         List<string> faults = [];
-        foreach (var (name, concurrency) in queues)
+        foreach (var slots in Slots)
+            slots.Check(faults);
+        var names = Slots.SelectMany(each => each.Queues).CountBy(name => name ?? "").ToDictionary();
+        foreach (var (name, count) in names)
         {
             if (!JobName.IsQueue(name))
                 faults.Add($"queue '{name}' has no allowed name (1 to 63 characters of a-z, 0-9 and _ . : -)");
-            if (concurrency is < 1 or > 10_000)
-                faults.Add($"queue '{name}' has a concurrency of {concurrency} (1 to 10,000)");
+            if (count > 1)
+                faults.Add($"queue '{name}' stands in {count} places (one)");
         }
 
         foreach (var (name, each) in limits)
+        {
             each.Check(name);
+            if (!names.ContainsKey(name))
+                faults.Add($"limits are declared of queue '{name}', which is none of this worker's");
+        }
 
         foreach (var twice in schedules.CountBy(each => each.Name).Where(each => each.Value > 1))
             faults.Add($"schedule '{twice.Key}' is declared {twice.Value} times (once)");

@@ -75,7 +75,7 @@ internal sealed class OutboxWorkerService(
         await worker.LoopTask.ConfigureAwait(false);
         var released = worker.ReleaseWaiting();
 
-        var handlers = Task.WhenAll(worker.Queues.Select(each => each.CloseAsync()));
+        var handlers = Task.WhenAll(worker.Slots.Select(each => each.CloseAsync()));
         await WaitAsync(handlers, options.ShutdownTimeout, hard.Token).ConfigureAwait(false);
         if (!handlers.IsCompleted)
         {
@@ -113,7 +113,7 @@ internal sealed class OutboxWorkerService(
                 logger.ScheduleDeclared(declared.Schedule.Name);
         }
 
-        foreach (var (queueName, limits) in options.Limits)
+        foreach (var (queueName, limits) in options.DeclaredLimits)
         {
             if (await queue.DeclareLimitsAsync(queueName, limits, cancellationToken).ConfigureAwait(false))
                 logger.LimitsDeclared(queueName);
@@ -130,7 +130,7 @@ internal sealed class OutboxWorkerService(
             Environment.ProcessId,
             typeof(OutboxWorkerService).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown",
             options.Lease,
-            new JsonObject(options.Queues.Select(each => KeyValuePair.Create<string, JsonNode?>(each.Key, each.Value))).ToJsonString(),
+            new JsonObject(options.Slots.SelectMany(each => each.Queues.Select((queue, at) => KeyValuePair.Create<string, JsonNode?>(queue, each.Describe(at))))).ToJsonString(),
             kinds);
 
         // Behind a pooler a session is not ours, and an application's data source is for everything.
@@ -141,7 +141,7 @@ internal sealed class OutboxWorkerService(
             prepare: !pooler, logger, parts, stopping.Token);
         logger.Started(
             name,
-            string.Join(", ", options.Queues.Select(each => $"{each.Key} ({each.Value})")),
+            string.Join(", ", options.Slots),
             kinds.Length,
             options.Lease,
             direct is null ? "polling" : "listening");

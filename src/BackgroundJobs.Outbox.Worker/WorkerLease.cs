@@ -47,7 +47,7 @@ internal sealed class WorkerLease : IDisposable
         this.indexed = indexed;
         this.time = time;
         this.logger = logger;
-        queues = [.. options.Queues.Keys];
+        queues = [.. options.Slots.SelectMany(each => each.Queues)];
         heartbeat = new Thread(Heartbeat) { IsBackground = true, Name = "outbox heartbeat", Priority = ThreadPriority.AboveNormal };
         watch = new Thread(Watch) { IsBackground = true, Name = "outbox watch", Priority = ThreadPriority.AboveNormal };
     }

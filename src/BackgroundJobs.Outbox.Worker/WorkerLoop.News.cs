@@ -8,12 +8,16 @@ internal sealed partial class WorkerLoop
     // For an estimate that was early, by the answer's way or by what the clocks drift between two heartbeats.
     private static readonly TimeSpan SecondLook = TimeSpan.FromMilliseconds(20);
 
+    // What is committed later than this after it was due, and has lost its hint, waits for a full claim while kinds are paused.
+    private static readonly TimeSpan Late = TimeSpan.FromSeconds(10);
+
     private readonly Lock gate = new();
     private readonly Dictionary<string, DateTime> hints = new(StringComparer.Ordinal);
     private readonly HashSet<string> freed = new(StringComparer.Ordinal);
     private HashSet<string> suspects = new(StringComparer.Ordinal);
     private IReadOnlyList<string> limited = [];
     private IReadOnlyList<string> rated = [];
+    private bool passesOver;
     private (DateTime Database, long Local) clock;
     private DateTime? nextDue;
 
@@ -47,7 +51,7 @@ internal sealed partial class WorkerLoop
             if (beat.NextDue < nextDue || nextDue is null)
                 nextDue = beat.NextDue;
             suspects = [.. beat.Suspects];
-            (limited, rated) = (beat.Limited, beat.Rated);
+            (limited, rated, passesOver) = (beat.Limited, beat.Rated, beat.PassesOver);
         }
 
         wake.Set();
@@ -72,6 +76,9 @@ internal sealed partial class WorkerLoop
                 each.MayHaveMore = each.Full = true;
         }
 
+        foreach (var job in slots.SelectMany(each => each.TakeStalled()))
+            outcomes.Release(job);
+
         lock (gate)
         {
             foreach (var each in queues)
@@ -80,6 +87,7 @@ internal sealed partial class WorkerLoop
                 each.HasSuspects |= suspects.Remove(each.Name);
                 each.Limited = limited.Contains(each.Name);
                 each.Rated = rated.Contains(each.Name);
+                each.PassedOver = passesOver ? clock.Database + time.GetElapsedTime(clock.Local) - Late : null;
                 each.MayHaveMore |= freed.Remove(each.Name);
                 if (!hints.Remove(each.Name, out var runAt))
                     continue;

@@ -12,7 +12,7 @@ internal sealed partial class WorkerLoop(
     WorkerLease lease,
     OutcomeWriter outcomes,
     HeldJobs held,
-    IReadOnlyList<WorkerQueue> queues,
+    IReadOnlyList<WorkerSlots> slots,
     string[] kinds,
     OutboxWorkerOptions options,
     bool prepare,
@@ -23,6 +23,7 @@ internal sealed partial class WorkerLoop(
     // Ends that wait to be recorded while the database is slow; above it nothing more is claimed.
     private const int MaxPending = 20_000;
 
+    private readonly List<WorkerQueue> queues = [.. slots.SelectMany(each => each.Queues)];
     private readonly WakeSignal wake = new();
     private long pollAt;
     private TimeSpan backOff;
@@ -79,7 +80,7 @@ internal sealed partial class WorkerLoop(
             (claimedAs, epoch) = (worker, 0);
         }
 
-        List<ClaimRequest> requests = [.. queues.SelectMany(each => each.Requests(worker, kinds))];
+        List<ClaimRequest> requests = [.. slots.SelectMany(each => each.Requests(worker, kinds))];
 
         // One suspect in the whole process, and the end of the last one recorded: or the next crash would be charged to both.
         if (outcomes.PendingSuspects == 0 && !queues.Any(each => each.RunsSuspect) && queues.FirstOrDefault(each => each.HasSuspects) is { } queue)

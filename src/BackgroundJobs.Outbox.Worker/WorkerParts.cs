@@ -13,13 +13,13 @@ internal sealed class WorkerParts : IDisposable
     private Task record = Task.CompletedTask;
     private Task others = Task.CompletedTask;
 
-    private WorkerParts(WorkerLease lease, OutcomeWriter outcomes, RunningAttempts running, IReadOnlyList<WorkerQueue> queues, WorkerLoop loop)
+    private WorkerParts(WorkerLease lease, OutcomeWriter outcomes, RunningAttempts running, IReadOnlyList<WorkerSlots> slots, WorkerLoop loop)
     {
         this.loop = loop;
         Lease = lease;
         Outcomes = outcomes;
         Running = running;
-        Queues = queues;
+        Slots = slots;
     }
 
     public WorkerLease Lease { get; }
@@ -28,7 +28,7 @@ internal sealed class WorkerParts : IDisposable
 
     public RunningAttempts Running { get; }
 
-    public IReadOnlyList<WorkerQueue> Queues { get; }
+    public IReadOnlyList<WorkerSlots> Slots { get; }
 
     public Task LoopTask { get; private set; } = Task.CompletedTask;
 
@@ -57,11 +57,11 @@ internal sealed class WorkerParts : IDisposable
         var outcomes = new OutcomeWriter(new OutcomeRecorder(queue, prepare, logger), held, connections, time, logger);
         var lease = new WorkerLease(queue, heartbeats, options, registration, running, indexed, time, logger);
         var runner = new JobRunner(outbox, scopes, lease, outcomes, queue.SaveStepAsync, queue.ParentsAsync, time, logger, stopping);
-        List<WorkerQueue> queues = [.. options.Queues.Select(each => new WorkerQueue(each.Key, each.Value, options.PollInterval, time))];
-        var loop = new WorkerLoop(queue, claims, lease, outcomes, held, queues, registration.Kinds, options, prepare, indexed, time, logger);
+        List<WorkerSlots> slots = [.. options.Slots.Select(each => new WorkerSlots(each, options.PollInterval, time))];
+        var loop = new WorkerLoop(queue, claims, lease, outcomes, held, slots, registration.Kinds, options, prepare, indexed, time, logger);
         var maintenance = new MaintenanceLoop(queue, connections, running, options, time, logger);
         var schedules = new ScheduleLoop(queue, connections, options, time, logger);
-        var parts = new WorkerParts(lease, outcomes, running, queues, loop);
+        var parts = new WorkerParts(lease, outcomes, running, slots, loop);
         disposables.AddRange([parts, outcomes, lease, loop, maintenance, schedules]);
 
         running.GivenUp += runner.GiveUp;
@@ -92,7 +92,7 @@ internal sealed class WorkerParts : IDisposable
             disposables.Add(new Unsubscriber(() => signal.Raised -= onHint));
         }
 
-        foreach (var each in queues)
+        foreach (var each in slots)
         {
             each.Start(
                 () =>
@@ -118,7 +118,7 @@ internal sealed class WorkerParts : IDisposable
     public int ReleaseWaiting()
     {
         var released = 0;
-        foreach (var job in Queues.SelectMany(each => each.TakeWaiting()))
+        foreach (var job in Slots.SelectMany(each => each.TakeWaiting()))
         {
             Outcomes.Release(job);
             released++;

@@ -28,6 +28,7 @@ public sealed partial class ReadmeTests
     [InlineData("README.md", "ReadmeExample.cs", 10)]
     [InlineData("docs/workflows.md", "WorkflowsExample.cs", 6)]
     [InlineData("docs/limits.md", "LimitsExample.cs", 4)]
+    [InlineData("docs/queues.md", "QueuesExample.cs", 2)]
     [InlineData("docs/unique-jobs.md", "UniqueJobsExample.cs", 3)]
     [InlineData("docs/long-jobs.md", "LongJobsExample.cs", 2)]
     public async Task Every_line_of_csharp_in_what_users_read_is_compiled(string document, string example, int count)

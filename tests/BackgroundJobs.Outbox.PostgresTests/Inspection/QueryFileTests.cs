@@ -18,6 +18,7 @@ public sealed class QueryFileTests(SeededDatabase seeded)
         ["limits"] = 60_000,
         ["oldest_waiting"] = 1_500,
         ["operations"] = 300,
+        ["paused_kinds"] = 20,
         ["queues"] = 2_000,
         ["retrying_jobs"] = 60_000,
         ["running_jobs"] = 150_000,

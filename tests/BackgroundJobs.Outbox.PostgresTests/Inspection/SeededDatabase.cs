@@ -18,6 +18,7 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
             """);
         await Database.ExecuteAsync("INSERT INTO outbox.operations (at, verb, jobs, what) SELECT now() - n * interval '1 minute', 'retry', n, '{}' FROM generate_series(1, 50000) AS n");
         await Database.ExecuteAsync("INSERT INTO outbox.queues (name, paused_at, paused_by, pause_reason) VALUES ('q1', now(), 'ops', 'a fire'), ('idle', NULL, NULL, NULL)");
+        await Database.ExecuteAsync("INSERT INTO outbox.paused_kinds (kind, queue, pause_reason) VALUES ('kind_3', '', 'a fire'), ('kind_4', 'q2', NULL)");
         await Database.ExecuteAsync("""
             INSERT INTO outbox.jobs (id, run_at, created_at, claimed_at, lease_token, worker_id, attempt, priority, failures, queue, kind, args, errors)
             SELECT

@@ -42,6 +42,15 @@ public sealed class AdminPlanTests(SeededDatabase seeded)
         Assert.Contains(plan.Nodes, node => node.GetProperty("Node Type").GetString() == "ModifyTable" && Rows(node) == 1000);
     }
 
+    [Fact]
+    public async Task The_oldest_job_of_each_queue_is_found_by_a_few_pages()
+    {
+        var plan = await Plan.OfAsync(seeded.Database.Operator, "sql/list_first_jobs.sql", ("queue", ""));
+        plan.MustNotScan("jobs");
+        plan.MustUse("jobs_ready");
+        Assert.InRange(plan.Buffers, 1, 1000);
+    }
+
     private Task<Plan> PlanAsync(string statement, params (string Name, object? Value)[] chosen)
     {
         (string Name, object? Value)[] nothing =

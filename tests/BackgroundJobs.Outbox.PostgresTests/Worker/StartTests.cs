@@ -14,11 +14,19 @@ public sealed class StartTests
             o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask),
             o =>
             {
-                o.Queue("No Good", 0);
+                o.Queue("No Good", 0).Queue("twice");
+                o.QueuesInOrder(0, "twice", "once").QueuesInOrder(3).QueuesByWeight(10_001, ("light", 0), ("heavy", 1001), ("light", 5));
+                o.Limits("nobody's", new());
                 o.MaxCrashes = 1;
                 o.Lease = o.HeartbeatInterval;
             }));
-        foreach (var part in new[] { "'No Good' has no allowed name", "concurrency of 0", "MaxCrashes is 1", "Lease is", "AddOutboxWorker" })
+        foreach (var part in new[]
+        {
+            "'No Good' has no allowed name", "'No Good' has a concurrency of 0", "MaxCrashes is 1", "Lease is", "AddOutboxWorker",
+            "queue 'twice' stands in 2 places", "queue 'light' stands in 2 places", "queues 'twice', 'once' has a concurrency of 0 (1 to 10,000)",
+            "3 slots are shared by no queue", "concurrency of 10001", "queue 'light' has a weight of 0 (1 to 1,000)", "'heavy' has a weight of 1001",
+            "limits are declared of queue 'nobody's'",
+        })
             Assert.Contains(part, error.Message, StringComparison.Ordinal);
     }
 

@@ -80,5 +80,6 @@ SELECT
         WHERE name = ANY (@queues)
           AND (rate IS NOT NULL OR group_rate IS NOT NULL)
     ) AS rated,
+    EXISTS (SELECT FROM outbox.paused_kinds) AS passes_over,
     clock_timestamp() AS now
 FROM beat

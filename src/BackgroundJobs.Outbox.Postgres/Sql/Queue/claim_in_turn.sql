@@ -19,4 +19,14 @@ SELECT
     steps::text,
     workflow_id,
     job_group
-FROM outbox.claim_in_turn(@queue, @limit, @suspects, @kinds, @worker, @epoch, @lease_token)
+FROM (
+    SELECT CASE
+        WHEN EXISTS (SELECT FROM outbox.paused_kinds) THEN ARRAY(
+            SELECT known.kind
+            FROM unnest(@kinds::text[]) AS known (kind)
+            WHERE NOT EXISTS (SELECT FROM outbox.paused_kinds AS paused WHERE paused.kind = known.kind AND paused.queue IN ('', @queue)))
+        ELSE @kinds::text[]
+    END AS kinds
+) AS claimable
+CROSS JOIN LATERAL outbox.claim_in_turn(
+    @queue, CASE WHEN claimable.kinds = '{}' THEN 0 ELSE @limit END, @suspects, claimable.kinds, @worker, @epoch, @lease_token)

@@ -4,11 +4,22 @@
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
 -- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits);
 -- and an attempt number at its end stays there: one such row must not fail the claim of its neighbours.
-WITH quota AS MATERIALIZED (
+WITH claimable AS MATERIALIZED (
     SELECT CASE
+        WHEN EXISTS (SELECT FROM outbox.paused_kinds) THEN ARRAY(
+            SELECT known.kind
+            FROM unnest(@kinds::text[]) AS known (kind)
+            WHERE NOT EXISTS (SELECT FROM outbox.paused_kinds AS paused WHERE paused.kind = known.kind AND paused.queue IN ('', @queue)))
+        ELSE @kinds::text[]
+    END AS kinds
+),
+quota AS MATERIALIZED (
+    SELECT CASE
+        WHEN kinds = '{}' THEN 0
         WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND (paused_at IS NOT NULL OR paused_until > now() OR limited)) THEN 0
         ELSE @limit::integer
     END AS jobs
+    FROM claimable
 ),
 first AS MATERIALIZED (
     SELECT ctid
@@ -20,7 +31,7 @@ first AS MATERIALIZED (
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
-      AND kind = ANY (@kinds)
+      AND kind = ANY ((SELECT kinds FROM claimable)::text[])
     ORDER BY run_at, id
     LIMIT (SELECT jobs FROM quota)
     FOR NO KEY UPDATE SKIP LOCKED
@@ -35,7 +46,7 @@ second AS MATERIALIZED (
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
-      AND kind = ANY (@kinds)
+      AND kind = ANY ((SELECT kinds FROM claimable)::text[])
     ORDER BY run_at, id
     LIMIT (SELECT jobs - (SELECT count(*) FROM first) FROM quota)
     FOR NO KEY UPDATE SKIP LOCKED
@@ -50,7 +61,7 @@ third AS MATERIALIZED (
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
-      AND kind = ANY (@kinds)
+      AND kind = ANY ((SELECT kinds FROM claimable)::text[])
     ORDER BY run_at, id
     LIMIT (SELECT jobs - (SELECT count(*) FROM first) - (SELECT count(*) FROM second) FROM quota)
     FOR NO KEY UPDATE SKIP LOCKED
@@ -65,7 +76,7 @@ fourth AS MATERIALIZED (
       AND lease_token IS NULL
       AND cancel_requested_at IS NULL
       AND (crashes >= 2) = @suspects
-      AND kind = ANY (@kinds)
+      AND kind = ANY ((SELECT kinds FROM claimable)::text[])
     ORDER BY run_at, id
     LIMIT (SELECT jobs - (SELECT count(*) FROM first) - (SELECT count(*) FROM second) - (SELECT count(*) FROM third) FROM quota)
     FOR NO KEY UPDATE SKIP LOCKED
