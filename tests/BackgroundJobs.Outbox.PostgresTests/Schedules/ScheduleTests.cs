@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.HowToFail;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.Worker;
+using Microsoft.EntityFrameworkCore;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Schedules;
 
@@ -236,6 +238,28 @@ public sealed class ScheduleTests
             else
                 await transaction.RollbackAsync(Cancellation);
             Assert.Equal(commits ? 1L : 0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.schedules"));
+        }
+    }
+
+    [Fact]
+    public async Task In_the_transaction_of_a_context_a_schedule_exists_if_and_only_if_its_data_does()
+    {
+        await using var database = await ServerContext.CreateDatabaseAsync();
+        JobQueue queue = new(database.DataSource);
+        foreach (var commits in new[] { false, true })
+        {
+            await using var db = ServerContext.Open(database);
+            Assert.Contains("has no open transaction", Assert.Throws<OutboxException>(() => db.NpgsqlTransaction()).Message, StringComparison.Ordinal);
+            await using var transaction = await db.Database.BeginTransactionAsync(Cancellation);
+            db.Add(new Server { Name = "nightly" });
+            await db.SaveChangesAsync(Cancellation);
+            await queue.SetScheduleAsync(db.NpgsqlTransaction(), Nightly, new NumberJob(1), cancellationToken: Cancellation);
+            if (commits)
+                await transaction.CommitAsync(Cancellation);
+            else
+                await transaction.RollbackAsync(Cancellation);
+            var expected = commits ? "1|1" : "0|0";
+            Assert.Equal(expected, await database.ScalarAsync<string>("""SELECT concat_ws('|', (SELECT count(*) FROM outbox.schedules), (SELECT count(*) FROM "Servers"))"""));
         }
     }
 
