@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regclass('outbox.paused_kinds') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.schedules') AND attname = 'job_group') THEN
         RETURN;
     END IF;
 
@@ -79,7 +79,7 @@ BEGIN
     GRANT SELECT (id, queue, run_at, workflow_id) ON outbox.jobs TO outbox_enqueue;
     -- How a job ended that the enqueuer waits for.
     GRANT SELECT (id, finished_at, kind, state, result, met_id) ON outbox.job_history TO outbox_enqueue;
-    GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) TO outbox_enqueue;
+    GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid, text, text, jsonb, uuid, jsonb) TO outbox_enqueue;
 
     GRANT SELECT, DELETE ON outbox.jobs TO outbox_worker;
     GRANT UPDATE (run_at, claimed_at, lease_token, worker_id, attempt, failures, crashes, saved_cursor, steps, progress, errors)
@@ -101,7 +101,7 @@ BEGIN
     GRANT SELECT ON outbox.queues, outbox.paused_kinds TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
 
-    GRANT INSERT (id, kind, args, headers, queue, priority, max_attempts) ON outbox.jobs TO outbox_worker;
+    GRANT INSERT (id, kind, args, headers, queue, priority, max_attempts, job_group) ON outbox.jobs TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE ON outbox.schedules TO outbox_worker;
     GRANT SELECT, INSERT, DELETE ON outbox.schedule_ticks TO outbox_worker;
 
@@ -118,7 +118,7 @@ BEGIN
     GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
     GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks, outbox.job_waits, outbox.job_groups, outbox.paused_kinds TO outbox_inspector;
     GRANT SELECT (
-        name, kind, queue, priority, max_attempts, cron, every, time_zone, missed, missed_limit, overlap, paused_at, changed_at, version,
+        name, kind, queue, priority, max_attempts, job_group, cron, every, time_zone, missed, missed_limit, overlap, paused_at, changed_at, version,
         declared, last_at, last_job_id, next_at, problem) ON outbox.schedules TO outbox_inspector;
 
     GRANT SELECT ON outbox.jobs, outbox.job_history, outbox.job_waits, outbox.all_jobs, outbox.workers, outbox.queues, outbox.operations TO outbox_operator;

@@ -10,6 +10,7 @@ SELECT
     schedules.name AS schedule,
     schedules.kind::text,
     schedules.queue::text,
+    schedules.job_group,
     schedules.cron,
     schedules.every,
     schedules.time_zone,

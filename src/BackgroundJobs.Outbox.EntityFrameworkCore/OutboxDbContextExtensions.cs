@@ -2,6 +2,8 @@ using System.Linq.Expressions;
 using BackgroundJobs.Outbox;
 using BackgroundJobs.Outbox.EntityFrameworkCore;
 using Microsoft.EntityFrameworkCore.Infrastructure;
+using Microsoft.EntityFrameworkCore.Storage;
+using Npgsql;
 
 namespace Microsoft.EntityFrameworkCore;
 
@@ -77,6 +79,22 @@ public static class OutboxDbContextExtensions
     /// <exception cref="OutboxException">The context was not set up.</exception>
     /// <exception cref="InvalidOperationException">The job belongs to no workflow.</exception>
     public static DbWorkflow ContinueWorkflow(this DbContext db, JobContext context) => new(db, Outbox(db), JobWorkflow.Continue(context));
+
+    /// <summary>
+    /// The context's open transaction, for what takes an Npgsql one: <c>await queue.SetScheduleAsync(db.NpgsqlTransaction(), ...)</c> makes or changes a
+    /// schedule if and only if the context's data commits.
+    /// </summary>
+    /// <param name="db">A context with a transaction that was begun by <c>db.Database.BeginTransactionAsync()</c> or given to it.</param>
+    /// <returns>The transaction. The context's owner commits it.</returns>
+    /// <exception cref="OutboxException">The context has no open transaction, or not one of Npgsql.</exception>
+    public static NpgsqlTransaction NpgsqlTransaction(this DbContext db)
+    {
+        ArgumentNullException.ThrowIfNull(db);
+        var transaction = db.Database.CurrentTransaction ?? throw new OutboxException(
+            $"{db.GetType().Name} has no open transaction, so there is nothing to share. Call db.Database.BeginTransactionAsync() before, and commit after SaveChanges.");
+        return transaction.GetDbTransaction() as NpgsqlTransaction ?? throw new OutboxException(
+            $"{db.GetType().Name}'s transaction is a {transaction.GetDbTransaction().GetType().Name}, not one of Npgsql. Wrap it no further, or pass its NpgsqlTransaction yourself.");
+    }
 
     internal static OutboxOptions Outbox(DbContext db)
     {

@@ -143,13 +143,13 @@ internal sealed class OutboxInterceptor : SaveChangesInterceptor, IDbTransaction
         var pending = Pending(context)!;
         JobRules.Apply(context, pending);
         pending.Rows.RemoveAll(row => row.EntryIn(context).State == EntityState.Detached);
-        if ((pending.Rows.Count > 0 || pending.IsCompleting)
+        if ((pending.Rows.Count > 0 || pending.IsCompleting || pending.IsKeepingSteps)
             && context.Database.AutoTransactionBehavior == AutoTransactionBehavior.Never
             && context.GetService<IRelationalConnection>().CurrentTransaction is null
             && Transaction.Current is null)
         {
             throw new OutboxException(
-                $"{context.GetType().Name} has AutoTransactionBehavior.Never and no transaction is open, so its jobs would not be saved together with their data. "
+                $"{context.GetType().Name} has AutoTransactionBehavior.Never and no transaction is open, so its jobs and steps would not be saved together with their data. "
                 + "Begin a transaction around SaveChanges, or use AutoTransactionBehavior.WhenNeeded. Nothing was written.");
         }
 

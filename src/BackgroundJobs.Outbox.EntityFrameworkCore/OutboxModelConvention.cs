@@ -5,7 +5,7 @@ using Microsoft.EntityFrameworkCore.Metadata.Conventions;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
-// Maps our two tables into the application's model, out of its migrations, and carries the rules (EnqueuesOnInsert ...) over to the
+// Maps our tables into the application's model, out of its migrations, and carries the rules (EnqueuesOnInsert ...) over to the
 // finished model. One instance per model that is built.
 internal sealed class OutboxModelConvention(string schema) : IModelInitializedConvention, IModelFinalizingConvention, IModelFinalizedConvention
 {
@@ -14,17 +14,16 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
     public void ProcessModelInitialized(IConventionModelBuilder modelBuilder, IConventionContext<IConventionModelBuilder> context)
     {
         var model = (IMutableModel)modelBuilder.Metadata;
-        var jobs = Map(model, typeof(JobRow), "jobs");
+        var jobs = Map(model, typeof(JobRow), "jobs", nameof(JobRow.Id));
         jobs.FindProperty(nameof(JobRow.RunAt))!.ValueGenerated = ValueGenerated.OnAdd;
         jobs.FindProperty(nameof(JobRow.Args))!.SetAfterSaveBehavior(PropertySaveBehavior.Throw);
-        // Its table is a name only: what is inserted goes to the procedure.
-        var complete = Map(model, typeof(JobCompletion), "job_history").SetInsertStoredProcedure();
-        complete.Name = "complete_job";
-        complete.Schema = schema;
-        complete.AddParameter(nameof(JobCompletion.Id));
-        complete.AddParameter(nameof(JobCompletion.LeaseToken));
-        complete.AddParameter(nameof(JobCompletion.History));
-        complete.AddParameter(nameof(JobCompletion.Result));
+        // Their tables are names only: what is inserted goes to the procedures.
+        Call(
+            Map(model, typeof(JobCompletion), "job_history", nameof(JobCompletion.Id)),
+            "complete_job", nameof(JobCompletion.Id), nameof(JobCompletion.LeaseToken), nameof(JobCompletion.History), nameof(JobCompletion.Result));
+        Call(
+            Map(model, typeof(JobStep), "unsaved_steps", nameof(JobStep.Id), nameof(JobStep.Name)),
+            "save_step", nameof(JobStep.Id), nameof(JobStep.LeaseToken), nameof(JobStep.Name), nameof(JobStep.Step));
     }
 
     // The rules are expressions: a migration's snapshot could not write them down, so they leave the model before it is final.
@@ -44,7 +43,16 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
         return model;
     }
 
-    private IMutableEntityType Map(IMutableModel model, Type type, string table)
+    private void Call(IMutableEntityType entityType, string procedure, params ReadOnlySpan<string> parameters)
+    {
+        var insert = entityType.SetInsertStoredProcedure();
+        insert.Name = procedure;
+        insert.Schema = schema;
+        foreach (var parameter in parameters)
+            insert.AddParameter(parameter);
+    }
+
+    private IMutableEntityType Map(IMutableModel model, Type type, string table, params ReadOnlySpan<string> keys)
     {
         var entityType = model.AddEntityType(type);
         entityType.SetTableName(table);
@@ -57,14 +65,21 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
             property.SetColumnName(ColumnName(member.Name));
             property.SetColumnType(member.Name switch
             {
-                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobRow.DependsOn) or nameof(JobRow.UniqueRule) or nameof(JobCompletion.Result) => "jsonb",
+                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobRow.DependsOn) or nameof(JobRow.UniqueRule) or nameof(JobCompletion.Result) or nameof(JobStep.Step) => "jsonb",
                 _ when member.PropertyType == typeof(string) => "text",
                 _ when member.PropertyType == typeof(DateTime) || member.PropertyType == typeof(DateTime?) => "timestamp with time zone",
                 _ => null,
             });
         }
 
-        entityType.SetPrimaryKey(entityType.FindProperty(nameof(JobRow.Id))!);
+        List<IMutableProperty> key = [];
+        foreach (var name in keys)
+        {
+            key.Add(entityType.FindProperty(name)!);
+            key[^1].IsNullable = false;
+        }
+
+        entityType.SetPrimaryKey(key);
         return entityType;
     }
 

@@ -33,6 +33,9 @@ internal sealed class PendingJobs : IResettableService
     // Asked for by CompleteWith, and not saved yet.
     public bool IsCompleting => completing.Count > 0;
 
+    // Asked for by SaveStepWith, and not saved yet.
+    public bool IsKeepingSteps { get; set; }
+
     public void Complete(TransactionalCompletion completion) => completing.Add(completion);
 
     // A save went through; whether it is committed is not known yet.
@@ -41,6 +44,7 @@ internal sealed class PendingJobs : IResettableService
         saved.AddRange(hints);
         completed.AddRange(completing);
         completing.Clear();
+        IsKeepingSteps = false;
     }
 
     // The transaction of all that was saved has committed: what may be told, and who may be sure.
@@ -92,6 +96,7 @@ internal sealed class PendingJobs : IResettableService
         Rows.Clear();
         Ruled.Clear();
         completing.Clear();
+        IsKeepingSteps = false;
         Forget();
     }
 

@@ -6,7 +6,7 @@ namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 // What a failed save says about our tables, in words that say what to do. Everything else is left as EF throws it.
 internal static class SaveErrors
 {
-    private static readonly string[] Ours = ["\"jobs\"", "\"job_history\"", "complete_job"];
+    private static readonly string[] Ours = ["\"jobs\"", "\"job_history\"", "complete_job", "save_step"];
 
     public static void Translate(DbContext context, Exception exception)
     {

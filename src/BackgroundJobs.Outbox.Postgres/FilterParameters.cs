@@ -29,6 +29,7 @@ internal static class FilterParameters
         parameters.Add("ids", filter.Ids?.ToArray());
         parameters.Add("queue", Text(filter.Queue, "the filter's queue"));
         parameters.Add("kind", Text(filter.Kind, "the filter's kind"));
+        parameters.Add("group", Text(filter.Group, "the filter's group"));
         parameters.Add("workflow", filter.WorkflowId);
         parameters.Add("created_after", filter.CreatedAfter?.UtcDateTime);
         parameters.Add("created_before", filter.CreatedBefore?.UtcDateTime);

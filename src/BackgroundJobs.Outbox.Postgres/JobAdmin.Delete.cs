@@ -136,6 +136,7 @@ public sealed partial class JobAdmin
         Add("states", filter.States is { } states ? new JsonArray([.. states.Select(state => JsonValue.Create(state.ToString()))]) : null);
         Add("queue", filter.Queue);
         Add("kind", filter.Kind);
+        Add("group", filter.Group);
         Add("workflowId", filter.WorkflowId);
         Add("createdAfter", filter.CreatedAfter);
         Add("createdBefore", filter.CreatedBefore);

@@ -10,7 +10,7 @@ public sealed partial class JobAdmin
     /// <typeparam name="TJob">The job type.</typeparam>
     /// <param name="schedule">When.</param>
     /// <param name="job">The arguments of each of its jobs.</param>
-    /// <param name="enqueue">Queue, priority, attempts and headers of its jobs. Default: those of the kind, whose delay does not count.</param>
+    /// <param name="enqueue">Queue, priority, attempts, headers and group of its jobs. Default: those of the kind, whose delay does not count.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="OutboxException">The schedule cannot be used as it is; the message says why. Nothing was written.</exception>

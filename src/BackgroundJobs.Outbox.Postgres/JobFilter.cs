@@ -16,6 +16,9 @@ public sealed record JobFilter
     /// <summary>Of this kind.</summary>
     public string? Kind { get; init; }
 
+    /// <summary>Of this group, in whatever queue.</summary>
+    public string? Group { get; init; }
+
     /// <summary>Of this workflow.</summary>
     public Guid? WorkflowId { get; init; }
 

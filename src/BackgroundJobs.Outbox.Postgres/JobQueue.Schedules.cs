@@ -11,7 +11,7 @@ public sealed partial class JobQueue
     /// <param name="transaction">The caller's transaction, on a connection to the outbox's database.</param>
     /// <param name="schedule">When.</param>
     /// <param name="job">The arguments of each of its jobs.</param>
-    /// <param name="enqueue">Queue, priority, attempts and headers of its jobs. Default: those of the kind, whose delay does not count.</param>
+    /// <param name="enqueue">Queue, priority, attempts, headers and group of its jobs. Default: those of the kind, whose delay does not count.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>
     /// <exception cref="OutboxException">The schedule cannot be used as it is; the message says why. Nothing was written.</exception>
@@ -46,6 +46,7 @@ public sealed partial class JobQueue
             ("queue", Value(job.Queue)),
             ("priority", Value(job.Priority)),
             ("max_attempts", Value(job.MaxAttempts)),
+            ("group", Optional(job.Group)),
             ("cron", Optional(schedule.Cron)),
             ("every", Optional(schedule.Every)),
             ("time_zone", Value(schedule.TimeZone)),

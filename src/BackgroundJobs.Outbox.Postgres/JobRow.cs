@@ -21,6 +21,9 @@ public sealed record JobRow
     /// <summary>Not before this moment, UTC, database clock.</summary>
     public required DateTime RunAt { get; init; }
 
+    /// <summary>Its group; null: it has none.</summary>
+    public string? JobGroup { get; init; }
+
     /// <summary>Its workflow; null when it was enqueued by itself.</summary>
     public Guid? WorkflowId { get; init; }
 

@@ -12,6 +12,9 @@ public sealed record ScheduleRow
     /// <summary>The queue of its jobs.</summary>
     public required string Queue { get; init; }
 
+    /// <summary>The group of its jobs; null when they have none.</summary>
+    public string? JobGroup { get; init; }
+
     /// <summary>The cron expression; null where <see cref="Every"/> is set.</summary>
     public string? Cron { get; init; }
 

@@ -159,7 +159,7 @@ public sealed class CompleteWithTests
         Assert.Empty(await shop.JobsAsync());
     }
 
-    private static async Task<JobContext> ClaimAsync(Shop shop, HistoryPolicy history = HistoryPolicy.Keep)
+    internal static async Task<JobContext> ClaimAsync(Shop shop, HistoryPolicy history = HistoryPolicy.Keep)
     {
         var options = new OutboxOptions().Handle<Told>((_, _, _) => Task.CompletedTask, kind => kind.History = history);
         var queue = new JobQueue(shop.Database.DataSource, options);

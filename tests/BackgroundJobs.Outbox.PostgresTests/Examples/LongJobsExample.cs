@@ -1,4 +1,5 @@
 using BackgroundJobs.Outbox.Postgres;
+using Microsoft.EntityFrameworkCore;
 using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Examples;
@@ -30,6 +31,20 @@ internal static class LongJobsExample
         Task<Receipt> ChargeAsync(NpgsqlTransaction transaction) => charge(transaction);
     }
 
+    public static async Task<Receipt?> WithEfAsync(ChargeOrder job, JobContext context, DbContext db, CancellationToken cancellationToken)
+    {
+        // readme:begin
+        if (!context.TryGetStep("charge", out Receipt? receipt))
+        {
+            receipt = new Receipt($"receipt of {job.OrderId}");
+            db.Add(new Charge { Number = receipt.Number });
+            context.SaveStepWith(db, "charge", receipt);
+            await db.SaveChangesAsync(cancellationToken);
+        }
+        // readme:end
+        return receipt;
+    }
+
     internal interface IPayments
     {
         Task<Receipt> ChargeAsync(int orderId, string idempotencyKey, CancellationToken cancellationToken);
@@ -38,6 +53,13 @@ internal static class LongJobsExample
     internal interface IMail
     {
         Task SendAsync(Receipt receipt, CancellationToken cancellationToken);
+    }
+
+    internal sealed class Charge
+    {
+        public int Id { get; set; }
+
+        public required string Number { get; set; }
     }
 
     internal sealed record Receipt(string Number);

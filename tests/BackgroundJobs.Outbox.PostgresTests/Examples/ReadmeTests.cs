@@ -30,7 +30,8 @@ public sealed partial class ReadmeTests
     [InlineData("docs/limits.md", "LimitsExample.cs", 4)]
     [InlineData("docs/queues.md", "QueuesExample.cs", 2)]
     [InlineData("docs/unique-jobs.md", "UniqueJobsExample.cs", 3)]
-    [InlineData("docs/long-jobs.md", "LongJobsExample.cs", 2)]
+    [InlineData("docs/long-jobs.md", "LongJobsExample.cs", 3)]
+    [InlineData("docs/schedules.md", "SchedulesExample.cs", 3)]
     public async Task Every_line_of_csharp_in_what_users_read_is_compiled(string document, string example, int count)
     {
         var readme = (await File.ReadAllTextAsync(Repository.PathOf(document.Split('/')), TestContext.Current.CancellationToken)).ReplaceLineEndings("\n");

@@ -127,6 +127,43 @@ public sealed class MigratorTests
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed'") == 2, "both run");
     }
 
+    [Fact]
+    public async Task Who_could_call_the_old_enqueue_function_can_call_the_new_one_also_in_a_session_that_has_called_the_old_one()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        await new Migrator(database.Admin, "outbox", [.. Migration.Embedded("outbox").Where(each => each.Version < 9)]).MigrateAsync();
+        var role = $"producer_{Guid.NewGuid():n}";
+        await database.ExecuteAsync($"""
+            CREATE ROLE {role};
+            GRANT USAGE ON SCHEMA outbox TO {role};
+            GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) TO {role} WITH GRANT OPTION;
+            """);
+        try
+        {
+            await using var session = await database.Admin.OpenConnectionAsync();
+            await ExecuteAsync($"SET ROLE {role}; PREPARE enqueue AS SELECT outbox.enqueue('number', priority => 1); EXECUTE enqueue");
+            await Migrator.MigrateAsync(database.ConnectionString);
+            await ExecuteAsync("EXECUTE enqueue");
+            Assert.Equal(2L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs WHERE kind = 'number' AND priority = 1"));
+            Assert.Equal(
+                [$"{role} true"],
+                await database.TextsAsync("""
+                    SELECT acl.grantee::regrole || ' ' || acl.is_grantable FROM pg_proc AS proc CROSS JOIN LATERAL aclexplode(proc.proacl) AS acl
+                    WHERE proc.pronamespace = 'outbox'::regnamespace AND proc.proname = 'enqueue' AND acl.grantee <> proc.proowner
+                    """));
+
+            async Task ExecuteAsync(string sql)
+            {
+                await using var command = new NpgsqlCommand(sql, session);
+                await command.ExecuteNonQueryAsync();
+            }
+        }
+        finally
+        {
+            await database.ExecuteAsync($"DROP OWNED BY {role}; DROP ROLE {role}");
+        }
+    }
+
     [Fault("P29", "a newer schema than the library's", "fine until it is marked as breaking; then the worker says so")]
     [Fact]
     public async Task A_newer_schema_is_fine_until_a_migration_says_that_it_breaks_older_workers()

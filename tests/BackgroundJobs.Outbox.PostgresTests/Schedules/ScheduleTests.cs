@@ -1,8 +1,10 @@
 using System.Collections.Concurrent;
 using System.Security.Cryptography;
 using BackgroundJobs.Outbox.Postgres;
+using BackgroundJobs.Outbox.PostgresTests.HowToFail;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 using BackgroundJobs.Outbox.Worker;
+using Microsoft.EntityFrameworkCore;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Schedules;
 
@@ -177,6 +179,51 @@ public sealed class ScheduleTests
     }
 
     [Fact]
+    public async Task Its_jobs_have_its_group_which_is_changed_as_all_else_is()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobAdmin admin = new(database.Operator);
+        JobInspector inspector = new(database.Inspector);
+        foreach (var group in new[] { "tenant 7", "tenant 8", null })
+        {
+            await admin.SetScheduleAsync(Nightly, new NumberJob(1), new() { Group = group }, Cancellation);
+            Assert.Equal(group, Assert.Single(await inspector.SchedulesAsync(Cancellation)).JobGroup);
+            var id = await admin.RunScheduleAsync("nightly", Cancellation);
+            Assert.Equal(group, (await new JobInspector(database.Operator).FindAsync(id!.Value, Cancellation))!.JobGroup);
+        }
+
+        // What was worked out before the change enqueues nothing, also where it was made by hand.
+        var version = await database.ScalarAsync<int>("SELECT version FROM outbox.schedules");
+        await database.ExecuteAsync("UPDATE outbox.schedules SET job_group = 'by hand'");
+        Assert.Equal(version + 1, await database.ScalarAsync<int>("SELECT version FROM outbox.schedules"));
+        var refused = await Assert.ThrowsAsync<Npgsql.PostgresException>(() => database.ExecuteAsync("UPDATE outbox.schedules SET job_group = repeat('x', 201)"));
+        Assert.Equal("schedules_group_is_1_to_200_characters", refused.ConstraintName);
+    }
+
+    // By the worker's own role, with the limits of its queue.
+    [Fact]
+    public async Task A_declared_schedules_jobs_are_limited_by_their_group_and_one_without_looks_as_it_did_before_there_were_groups()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        ConcurrentQueue<string?> groups = [];
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o => o.Handle<NumberJob>((_, context, _) =>
+            {
+                groups.Enqueue(context.Group);
+                return Task.CompletedTask;
+            }),
+            o => o.Queue("default", 4, new QueueLimits { GroupConcurrency = 1 }).Schedule(Nightly, new NumberJob(1))
+                .Schedule(new() { Name = "each-second", Cron = "* * * * * *" }, new NumberJob(2), new() { Group = "tenant 7" }));
+        await Eventually.TrueAsync(() => groups.Count >= 2, "it ticks");
+        Assert.All(groups, group => Assert.Equal("tenant 7", group));
+        Assert.Equal(1L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_groups WHERE job_group = 'tenant 7'"));
+
+        // Or every operator's change would be undone by the first deployment of this version.
+        Assert.Equal("abb8112d5d2c6964c2ede51973730771836ce385a67ed31a02951280766873bf", await database.ScalarAsync<string>("SELECT declared FROM outbox.schedules WHERE name = 'nightly'"));
+    }
+
+    [Fact]
     public async Task In_the_applications_own_transaction_a_schedule_exists_if_and_only_if_its_data_does()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
@@ -191,6 +238,28 @@ public sealed class ScheduleTests
             else
                 await transaction.RollbackAsync(Cancellation);
             Assert.Equal(commits ? 1L : 0L, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.schedules"));
+        }
+    }
+
+    [Fact]
+    public async Task In_the_transaction_of_a_context_a_schedule_exists_if_and_only_if_its_data_does()
+    {
+        await using var database = await ServerContext.CreateDatabaseAsync();
+        JobQueue queue = new(database.DataSource);
+        foreach (var commits in new[] { false, true })
+        {
+            await using var db = ServerContext.Open(database);
+            Assert.Contains("has no open transaction", Assert.Throws<OutboxException>(() => db.NpgsqlTransaction()).Message, StringComparison.Ordinal);
+            await using var transaction = await db.Database.BeginTransactionAsync(Cancellation);
+            db.Add(new Server { Name = "nightly" });
+            await db.SaveChangesAsync(Cancellation);
+            await queue.SetScheduleAsync(db.NpgsqlTransaction(), Nightly, new NumberJob(1), cancellationToken: Cancellation);
+            if (commits)
+                await transaction.CommitAsync(Cancellation);
+            else
+                await transaction.RollbackAsync(Cancellation);
+            var expected = commits ? "1|1" : "0|0";
+            Assert.Equal(expected, await database.ScalarAsync<string>("""SELECT concat_ws('|', (SELECT count(*) FROM outbox.schedules), (SELECT count(*) FROM "Servers"))"""));
         }
     }
 

@@ -13,14 +13,72 @@ public sealed class EnqueueFunctionTests(SqlFileTests.Migrated migrated) : IClas
     {
         var output = await database.PsqlAsync("-A", "-t", "-c", """
             SELECT outbox.enqueue(
-                'send_mail', '{"to": 7}', queue => 'mails', priority => 1, delay => interval '1 hour', max_attempts => 3, headers => '{"tenant": "a"}')
+                'send_mail', '{"to": 7}', queue => 'mails', priority => 1, delay => interval '1 hour', max_attempts => 3, headers => '{"tenant": "a"}',
+                job_group => 'tenant 7', unique_key => 'mail 7', unique_rule => '{"rule": "within", "period": "60 s"}')
             """);
         var id = Guid.Parse(output.Trim());
         var row = await database.TextsAsync($$"""
-            SELECT concat_ws(' ', kind, args, queue, priority, max_attempts, headers, run_at - created_at, attempt, lease_token IS NULL)
+            SELECT concat_ws(' ', kind, args, queue, priority, max_attempts, headers, run_at - created_at, attempt, lease_token IS NULL, job_group, unique_key, unique_rule ->> 'period')
             FROM outbox.jobs WHERE id = '{{id}}'
             """);
-        Assert.Equal(["send_mail {\"to\": 7} mails 1 3 {\"tenant\": \"a\"} 01:00:00 0 t"], row);
+        Assert.Equal(["send_mail {\"to\": 7} mails -1 3 {\"tenant\": \"a\"} 01:00:00 0 t tenant 7 mail 7 60 s"], row);
+    }
+
+    [Fact]
+    public async Task By_position_the_arguments_mean_what_they_meant_and_a_job_has_neither_group_nor_key_unless_it_is_said()
+    {
+        var id = Guid.NewGuid();
+        await database.ExecuteAsync($"SELECT outbox.enqueue('by_position', '{{}}', 'mails', 3, NULL, interval '1 hour', 7, '{{\"a\": \"b\"}}', '{id}')");
+        Assert.Equal(
+            ["mails 3 01:00:00 7 {\"a\": \"b\"} t"],
+            await database.TextsAsync($"""
+                SELECT concat_ws(' ', queue, priority, run_at - created_at, max_attempts, headers, num_nulls(job_group, unique_key, unique_rule) = 3)
+                FROM outbox.jobs WHERE id = '{id}'
+                """));
+    }
+
+    [Fact]
+    public async Task Of_those_with_one_key_one_is_run()
+    {
+        await using var own = await ScratchDatabase.MigratedAsync();
+        await own.ExecuteAsync("SELECT outbox.enqueue('number', jsonb_build_object('number', n), unique_key => 'one') FROM generate_series(1, 3) AS n");
+        await using var worker = await WorkerHost.StartAsync(own, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        await Eventually.TrueAsync(async () => await own.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs") == 0, "all have ended");
+        Assert.Equal("1|2", await own.ScalarAsync<string>("SELECT concat_ws('|', count(*) FILTER (WHERE state = 'completed'), count(met_id)) FROM outbox.job_history"));
+    }
+
+    [Fact]
+    public async Task A_job_waits_for_its_parents_and_one_that_cannot_is_refused()
+    {
+        await using var own = await ScratchDatabase.MigratedAsync();
+        var (flow, parent) = (Guid.NewGuid(), Guid.NewGuid());
+        await own.ExecuteAsync($$"""
+            BEGIN;
+            SELECT outbox.enqueue('number', '{"number": 1}', delay => interval '1 s', id => '{{parent}}', workflow_id => '{{flow}}');
+            SELECT outbox.enqueue('number', '{"number": 2}', workflow_id => '{{flow}}', depends_on => '{"{{parent}}": "success"}');
+            COMMIT
+            """);
+        Assert.Equal(["scheduled", "blocked"], await own.TextsAsync("SELECT state FROM outbox.all_jobs ORDER BY args ->> 'number'"));
+        foreach (var (arguments, message) in new[]
+        {
+            ($$"""depends_on => '{"{{parent}}": "success"}'""", "it has no workflow or no parents"),
+            ($$"""workflow_id => '{{flow}}', depends_on => '{}'""", "it has no workflow or no parents"),
+            ($$"""workflow_id => '{{flow}}', depends_on => '{"{{flow}}": "success"}'""", $"its workflow {flow} has no job {flow}"),
+            ($$"""workflow_id => '{{flow}}', depends_on => '{"{{parent}}": "success"}', unique_key => 'k'""", "it has a unique key, and waits for other jobs"),
+        })
+        {
+            var error = await Assert.ThrowsAsync<PostgresException>(() => own.ExecuteAsync($"SELECT outbox.enqueue('number', {arguments})"));
+            Assert.Contains(message, error.MessageText, StringComparison.Ordinal);
+        }
+
+        System.Collections.Concurrent.ConcurrentQueue<int> ran = [];
+        await using var worker = await WorkerHost.StartAsync(own, o => o.Handle<NumberJob>((job, _, _) =>
+        {
+            ran.Enqueue(job.Number);
+            return Task.CompletedTask;
+        }));
+        await Eventually.TrueAsync(() => ran.Count == 2, "both run");
+        Assert.Equal([1, 2], ran);
     }
 
     [Fact]
@@ -56,7 +114,7 @@ public sealed class EnqueueFunctionTests(SqlFileTests.Migrated migrated) : IClas
             await database.ExecuteAsync($"GRANT USAGE ON SCHEMA outbox TO {role}");
             await RefusedAsync(role, "SELECT outbox.enqueue('a_kind')");
             await database.ExecuteAsync(
-                $"GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid) TO {role}");
+                $"GRANT EXECUTE ON FUNCTION outbox.enqueue(text, jsonb, text, integer, timestamptz, interval, integer, jsonb, uuid, text, text, jsonb, uuid, jsonb) TO {role}");
 
             var before = await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs");
             await database.ExecuteAsync($"BEGIN; SET LOCAL ROLE {role}; SELECT outbox.enqueue('a_kind'); COMMIT");
@@ -86,6 +144,12 @@ public sealed class EnqueueFunctionTests(SqlFileTests.Migrated migrated) : IClas
     [InlineData("'a', run_at => now(), delay => interval '1 s'", "both run_at and delay are given", "Give one of them")]
     [InlineData("'a', run_at => 'infinity'", "run_at is no moment", "not infinity")]
     [InlineData("'a', delay => interval '-1 s'", "delay is negative", "zero or more")]
+    [InlineData("'a', job_group => ''", "its group has 0 characters", "Use 1 to 200, or NULL for none")]
+    [InlineData("'a', job_group => repeat('x', 201)", "its group has 201 characters", "Use 1 to 200, or NULL for none")]
+    [InlineData("'a', unique_key => ''", "its unique key has 0 characters", "Use 1 to 200")]
+    [InlineData("'a', unique_key => 'k', unique_rule => '{\"rule\": \"never\"}'", "its unique rule '{\"rule\": \"never\"}' cannot be used", "Use {\"rule\": \"waiting\"}")]
+    [InlineData("'a', unique_key => 'k', unique_rule => NULL", "its unique rule NULL cannot be used", "Use {\"rule\": \"waiting\"}")]
+    [InlineData("'a', delay => interval '1 s', unique_key => 'k', unique_rule => '{\"rule\": \"debounce\", \"delay\": \"5 s\"}'", "it is debounced, which says when it runs", "Leave them out")]
     public async Task A_bad_argument_is_told_with_what_to_do(string arguments, string message, string hint)
     {
         var before = await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs");

@@ -9,6 +9,7 @@ WITH finished AS MATERIALIZED (
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
       AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
+      AND (@group::text IS NULL OR job_group = @group)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@finished_after::timestamptz IS NULL OR finished_at >= @finished_after)

@@ -24,6 +24,7 @@ running AS MATERIALIZED (
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
       AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
+      AND (@group::text IS NULL OR job_group = @group)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@error_contains::text IS NULL OR EXISTS (
@@ -51,6 +52,7 @@ waited_for AS MATERIALIZED (
       AND (@queue::text IS NULL OR queue = @queue)
       AND (@kind::text IS NULL OR kind = @kind)
       AND (@workflow::uuid IS NULL OR workflow_id = @workflow)
+      AND (@group::text IS NULL OR job_group = @group)
       AND (@created_after::timestamptz IS NULL OR created_at >= @created_after)
       AND (@created_before::timestamptz IS NULL OR created_at < @created_before)
       AND (@error_contains::text IS NULL OR EXISTS (

@@ -20,6 +20,7 @@ SELECT
     traceparent AS trace_parent,
     saved_cursor::text AS saved_cursor,
     errors::text AS errors,
+    job_group,
     workflow_id,
     result::text AS result,
     unique_key,

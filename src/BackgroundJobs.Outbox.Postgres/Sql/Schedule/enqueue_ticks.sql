@@ -10,6 +10,7 @@ WITH due AS MATERIALIZED (
         schedules.queue,
         schedules.priority,
         schedules.max_attempts,
+        schedules.job_group,
         schedules.overlap OR NOT EXISTS (SELECT FROM outbox.jobs WHERE id = schedules.last_job_id) AS may_run,
         seen.moved_to,
         seen.next_at
@@ -34,7 +35,7 @@ new_ticks AS (
     RETURNING schedule, tick_at, job_id
 ),
 new_jobs AS (
-    INSERT INTO outbox.jobs (id, kind, args, headers, queue, priority, max_attempts)
+    INSERT INTO outbox.jobs (id, kind, args, headers, queue, priority, max_attempts, job_group)
     SELECT
         new_ticks.job_id,
         due.kind,
@@ -44,7 +45,8 @@ new_jobs AS (
             'outbox-tick', to_char(new_ticks.tick_at AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')),
         due.queue,
         due.priority,
-        due.max_attempts
+        due.max_attempts,
+        due.job_group
     FROM new_ticks
     JOIN asked ON asked.id = new_ticks.job_id
     JOIN due ON due.name = new_ticks.schedule

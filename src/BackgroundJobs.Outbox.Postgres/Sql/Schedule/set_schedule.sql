@@ -1,7 +1,7 @@
 -- Makes a schedule, or makes it over. What code declares changes nothing as long as it declares the same as the last time: what an operator has
 -- changed since then stays. A row when something changed.
 INSERT INTO outbox.schedules AS schedules (
-    name, kind, args, headers, queue, priority, max_attempts, cron, every, time_zone, missed, missed_limit, overlap, declared)
+    name, kind, args, headers, queue, priority, max_attempts, job_group, cron, every, time_zone, missed, missed_limit, overlap, declared)
 VALUES (
     @name,
     @kind,
@@ -10,6 +10,7 @@ VALUES (
     @queue,
     @priority::smallint,
     @max_attempts::smallint,
+    @group::text,
     @cron::text,
     @every::interval,
     @time_zone,
@@ -24,6 +25,7 @@ SET kind = excluded.kind,
     queue = excluded.queue,
     priority = excluded.priority,
     max_attempts = excluded.max_attempts,
+    job_group = excluded.job_group,
     cron = excluded.cron,
     every = excluded.every,
     time_zone = excluded.time_zone,
