@@ -18,6 +18,9 @@ public sealed class GroupModelTests(ITestOutputHelper output)
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
     // 0: another one each time.
+    [Fault("J15", "jobs of groups, of limits and orders by chance, are enqueued, claimed, ended, cancelled, pushed back and paused; workers die", "a claim takes what a model lets start, in its order; at the end everything has run")]
+    [Fault("J16", "an end is not told to its full group: its process did not live to", "the group is looked at half a minute later")]
+    [Fault("J17", "a job comes to lie before others of its group, as a late commit does", "it is the next one, as soon as it was looked for")]
     [Theory]
     [InlineData(GroupOrder.Any, 1)]
     [InlineData(GroupOrder.Any, 2)]
@@ -46,7 +49,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         }
 
         output.WriteLine($"{run.Model.Jobs.Count} jobs, {run.Claimed} claimed; {string.Join(", ", run.Done.GroupBy(each => each.Split(' ')[0]).Select(each => $"{each.Count()} {each.Key}"))}");
-        Assert.True(run.Claimed > Steps / 5, "hardly anything was claimed");
+        Assert.True(run.Claimed > Steps / 10, "hardly anything was claimed");
     }
 
     private sealed class Run(ScratchDatabase database, GroupOrder order, Random random)
