@@ -66,6 +66,7 @@ public sealed class GroupTurnsTests
         Assert.Equal(5, await database.ScalarAsync<long>("SELECT count(DISTINCT coalesce(job_group, '')) FROM outbox.job_history"));
     }
 
+    [Fault("J21", "a claim finds the group locked by another one, and nobody tells it of the end of that", "the worker looks again soon")]
     [Fact]
     public async Task A_group_that_another_claim_has_locked_is_looked_at_again_soon()
     {

@@ -24,6 +24,7 @@ public sealed class QueueLimitsTests
         Assert.Equal(90, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed' AND attempt = 1"));
     }
 
+    [Fault("J20", "sessions are REPEATABLE READ by default", "limits hold, and no claim fails")]
     [Fact]
     public async Task Limits_hold_and_no_claim_fails_where_sessions_are_repeatable_read_by_default()
     {
@@ -89,6 +90,7 @@ public sealed class QueueLimitsTests
         }
     }
 
+    [Fault("J19", "a worker dies with places of its queue and its groups held", "they are held until it is rescued, and no longer")]
     [Fact]
     public async Task The_jobs_of_a_dead_worker_hold_their_limits_until_they_are_rescued_and_no_longer()
     {

@@ -24,10 +24,10 @@ internal sealed class Interleaving : IAsyncDisposable
         this.closing = closing;
     }
 
-    public static async Task<Interleaving> OfAsync(ScratchDatabase database, IReadOnlyList<Actor> actors, Mutant? mutant = null)
+    public static async Task<Interleaving> OfAsync(ScratchDatabase database, IReadOnlyList<Actor> actors, Mutant? mutant = null, Func<NpgsqlConnection, Situation>? begin = null)
     {
         var control = await OpenAsync(database.Admin);
-        Situation situation = new(control) { Mutant = mutant };
+        var situation = begin?.Invoke(control) ?? new Situation(control) { Mutant = mutant };
         List<Session> sessions = [];
 
         // A mutant may need more than its role has; it is the order that is to notice it.

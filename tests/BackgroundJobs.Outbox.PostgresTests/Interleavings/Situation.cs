@@ -8,7 +8,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 //   schedule `s`, version 1, has not ticked yet;
 //   job `rival` has the key of job `single`, which waits, and job `twin` a key of its own; neither was compared with others yet;
 //   job `child` waits for `held`, and for one that has completed, which nobody has told it yet; job `orphan` was cancelled because `gave_up` gave up.
-internal sealed class Situation(NpgsqlConnection connection)
+internal class Situation(NpgsqlConnection connection)
 {
     public static readonly Guid A = new("aaaaaaaa-0000-4000-8000-000000000000");
     public static readonly Guid B = new("bbbbbbbb-0000-4000-8000-000000000000");
@@ -89,7 +89,7 @@ internal sealed class Situation(NpgsqlConnection connection)
 
     public Mutant? Mutant { get; init; }
 
-    public async Task ResetAsync(bool withOldHistory)
+    public virtual async Task ResetAsync(bool withOldHistory)
     {
         ended.Clear();
         claimed.Clear();
@@ -102,7 +102,7 @@ internal sealed class Situation(NpgsqlConnection connection)
     }
 
     // Closing: a session for what goes on by itself when the actors have gone.
-    public async Task CheckAsync(Session closing)
+    public virtual async Task CheckAsync(Session closing)
     {
         await EmptyAsync(
             "I1: a job is in both tables, or twice in one",
@@ -168,7 +168,7 @@ internal sealed class Situation(NpgsqlConnection connection)
         await EmptyAsync("I8: a change of the schedule was written over", "SELECT name FROM outbox.schedules WHERE version > 1 AND every <> interval '2 hours'");
     }
 
-    private async Task<List<string>> TextsAsync(string sql)
+    protected async Task<List<string>> TextsAsync(string sql)
     {
         await using var command = new NpgsqlCommand(sql, connection);
         await using var reader = await command.ExecuteReaderAsync();
@@ -210,7 +210,7 @@ internal sealed class Situation(NpgsqlConnection connection)
         }
     }
 
-    private async Task EmptyAsync(string otherwise, string sql, bool except = false)
+    protected async Task EmptyAsync(string otherwise, string sql, bool except = false)
     {
         var found = except ? [] : await TextsAsync(sql);
         Assert.True(found.Count == 0, $"{otherwise}: {string.Join("; ", found)}");

@@ -1,0 +1,154 @@
+using static BackgroundJobs.Outbox.PostgresTests.Interleavings.GroupSituation;
+using static BackgroundJobs.Outbox.PostgresTests.Interleavings.Situation;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
+
+// Who acts on groups.
+internal static class GroupActors
+{
+    public static readonly Actor ClaimB = Claim("claim B", B);
+
+    public static readonly Actor ClaimC = Claim("claim C", C);
+
+    public static readonly Actor FinishA = Finish("A", Held, HeldToken);
+
+    public static readonly Actor ReleaseA = new("release A", Begin(s => GiveAsync(s, null)), Then(FreeAsync), Commit);
+
+    public static readonly Actor PushBackA = new(
+        "push back A",
+        Begin(s => s.RunAsync("push_back", ("queues", new[] { "lane" }), ("groups", new[] { "g" }), ("delays", new[] { 3_600_000_000L }))),
+        Then(s => GiveAsync(s, 3_600_000_000L)),
+        Then(FreeAsync),
+        Commit);
+
+    public static readonly Actor Rescue = new(
+        "rescue",
+        Begin(async s =>
+        {
+            await s.RunAsync("mark_dead_workers");
+            Of(s).IsRescued = (await s.RunAsync("rescue_jobs", ("max_crashes", 3))).Count > 0;
+            await s.RunAsync("forget_dead_workers");
+        }),
+        Then(s => Of(s).IsRescued ? FreeAsync(s) : Task.CompletedTask),
+        Commit);
+
+    // The one that is next.
+    public static readonly Actor CancelFirst = new(
+        "cancel first",
+        Begin(async s =>
+        {
+            var gone = await s.RunAsync(
+                "cancel_waiting_jobs", ("ids", new[] { First }), ("states", new[] { "waiting" }), ("after", Guid.Empty), ("limit", 100L), ("reason", "an operator"));
+            foreach (var row in gone)
+                s.Note(() => Of(s).Say($"ended {row[0]}"));
+        }),
+        Commit) { IsOperator = true };
+
+    public static readonly Actor Enqueue = new(
+        "enqueue",
+        Begin(s => s.SqlAsync($$"""INSERT INTO outbox.jobs (id, kind, args, queue, job_group) VALUES ('{{New}}', 'a', '{}', 'lane', 'g')""")),
+        Commit);
+
+    public static readonly Actor PauseGroup = new(
+        "pause group", Begin(s => s.RunAsync("pause_group", ("queue", "lane"), ("group", "g"), ("reason", "an operator"))), Commit) { IsOperator = true };
+
+    public static readonly Actor ResumeGroup = new("resume group", Begin(s => s.RunAsync("resume_group", ("queue", "lane"), ("group", "g"))), Commit) { IsOperator = true };
+
+    public static readonly Actor PauseAndResume = new("pause and resume", PauseGroup.Steps[0], Then(ResumeGroup.Steps[0], begins: false), Commit) { IsOperator = true };
+
+    public static readonly Actor SetLimits = new(
+        "set limits",
+        Begin(s => s.RunAsync(
+            "set_limits",
+            ("queue", "lane"),
+            ("limited", true),
+            ("concurrency", 1),
+            ("group_concurrency", Of(s).Order == "any" ? 1 : DBNull.Value),
+            ("group_order", Of(s).Order))),
+        Commit) { IsOperator = true };
+
+    public static readonly Actor Forget = new("forget groups", Begin(s => s.RunAsync("forget_groups")), Commit);
+
+    public static readonly IReadOnlyList<Actor> All =
+        [ClaimB, ClaimC, FinishA, ReleaseA, PushBackA, Rescue, CancelFirst, Enqueue, SetLimits, PauseAndResume, Forget];
+
+    // Of one attempt, which ends once. C beside another than B is what B is. And limits are set by one who has the row of the queue and waits for its
+    // groups, where a claim that has just put one in line waits for the row: PostgreSQL ends one of the two, who tries again.
+    public static bool CannotMeet(Actor one, Actor other) =>
+        one == other || (OfHeld(one) && OfHeld(other)) || (other == ClaimC && one != ClaimB) || one == ClaimC || (Claims(one) && other == SetLimits);
+
+    public static bool Claims(Actor actor) => actor == ClaimB || actor == ClaimC;
+
+    private static bool OfHeld(Actor actor) => actor == FinishA || actor == ReleaseA || actor == PushBackA;
+
+    public static Actor Finish(string who, Guid job, Guid token) => new(
+        $"finish {who}",
+        Begin(async s =>
+        {
+            await s.RunAsync("use_key");
+            var lost = await s.RunAsync(
+                "finish_jobs",
+                ("ids", new[] { job }),
+                ("lease_tokens", new[] { token }),
+                ("states", new[] { "completed" }),
+                ("history", new short[] { 0 }),
+                ("errors", new string?[] { null }),
+                ("cursors", new string?[] { null }),
+                ("results", new string?[] { null }));
+            if (lost.Count == 0)
+                s.Note(() => Of(s).Say($"ended {job}"));
+        }),
+        Then(s => FreeAsync(s, job == Alone ? "k" : "g")),
+        Commit);
+
+    // As a worker does: it looks for what is new, and claims, in one transaction.
+    private static Actor Claim(string name, Guid worker) => new(
+        name,
+        Begin(s => s.RunAsync("file_groups", ("queue", "lane"), ("after_run_at", new DateTime[4]), ("after_id", new Guid[4]), ("limit", 1000))),
+        async s =>
+        {
+            var jobs = await s.RunAsync(
+                "claim_in_turn",
+                ("queue", "lane"),
+                ("limit", 10),
+                ("suspects", false),
+                ("kinds", new[] { "a" }),
+                ("worker", worker),
+                ("epoch", 0),
+                ("lease_token", Guid.NewGuid()));
+            foreach (var job in jobs)
+                s.Note(() => Of(s).Say($"claimed {job[0]}"));
+        },
+        Commit);
+
+    private static Task<List<object[]>> GiveAsync(Session s, long? delay) => s.RunAsync(
+        "reschedule_jobs",
+        ("ids", new[] { Held }),
+        ("lease_tokens", new[] { HeldToken }),
+        ("delays", new[] { delay }),
+        ("failed", new short[] { 0 }),
+        ("errors", new string?[] { null }),
+        ("cursors", new string?[] { null }));
+
+    private static Task<List<object[]>> FreeAsync(Session s) => FreeAsync(s, "g");
+
+    private static Task<List<object[]>> FreeAsync(Session s, string group) => s.RunAsync("free_groups", ("queues", new[] { "lane" }), ("groups", new[] { group }));
+
+    private static GroupSituation Of(Session session) => (GroupSituation)session.Situation;
+
+    private static Func<Session, Task> Begin(Func<Session, Task> first) => async session =>
+    {
+        await session.BeginAsync();
+        await first(session);
+    };
+
+    private static Func<Session, Task> Then(Func<Session, Task> next, bool begins = true) => async session =>
+    {
+        await session.CommitAsync();
+        if (begins)
+            await session.BeginAsync();
+        await next(session);
+    };
+
+    private static Task Commit(Session session) => session.CommitAsync();
+}

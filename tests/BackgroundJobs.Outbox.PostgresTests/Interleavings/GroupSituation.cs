@@ -1,0 +1,93 @@
+using Npgsql;
+
+namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
+
+// A queue of which two jobs may run at a time, and of each group one:
+//   worker A, whose lease has ended though nobody has noticed, holds job `held` of group g, which is full (in strict order) or in line; jobs `first` and `second` wait behind it;
+//   workers B and C are well; job `alone` waits in group k, which is in line.
+internal sealed class GroupSituation(NpgsqlConnection connection, string order) : Situation(connection)
+{
+    public static readonly Guid C = new("cccccccc-0000-4000-8000-000000000000");
+    public static readonly Guid First = new("00000000-0000-7000-8000-000000000002");
+    public static readonly Guid Behind = new("00000000-0000-7000-8000-000000000003");
+    public static readonly Guid Alone = new("00000000-0000-7000-8000-000000000005");
+
+    private readonly List<string> happened = [];
+
+    public string Order => order;
+
+    public bool IsRescued { get; set; }
+
+    public void Say(string what) => happened.Add(what);
+
+    public override async Task ResetAsync(bool withOldHistory)
+    {
+        happened.Clear();
+        await TextsAsync($$"""
+            DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM outbox.job_groups; DELETE FROM outbox.queues;
+            INSERT INTO outbox.queues (name, limited, concurrency, group_concurrency, group_order, holders)
+            VALUES ('lane', true, 2, {{(order == "any" ? "1" : "NULL")}}, '{{order}}', '{ {{Held}} }');
+            INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
+            VALUES ('{{A}}', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
+                   ('{{B}}', 'b', 'h', 1, '1', interval '1 day', '{}', '{a}', now()),
+                   ('{{C}}', 'c', 'h', 1, '1', interval '1 day', '{}', '{a}', now());
+            INSERT INTO outbox.jobs (id, kind, args, queue, job_group, run_at, attempt, lease_token, worker_id, claimed_at)
+            VALUES ('{{Held}}', 'a', '{}', 'lane', 'g', now() - interval '4 s', 1, '{{HeldToken}}', '{{A}}', now()),
+                   ('{{First}}', 'a', '{}', 'lane', 'g', now() - interval '3 s', 0, NULL, NULL, NULL),
+                   ('{{Behind}}', 'a', '{}', 'lane', 'g', now() - interval '2 s', 0, NULL, NULL, NULL),
+                   ('{{Alone}}', 'a', '{}', 'lane', 'k', now() - interval '1 s', 0, NULL, NULL, NULL);
+            INSERT INTO outbox.job_groups (queue, job_group, state, look_at, head, holders)
+            VALUES ('lane', 'g', {{(order == "strict" ? "'full', now() + interval '30 s'" : "'ready', NULL")}}, {{(order == "strict" ? $"'{Held}'" : "NULL")}}, '{ {{Held}} }'),
+                   ('lane', 'k', 'ready', NULL, NULL, '{}');
+            """);
+    }
+
+    public override async Task CheckAsync(Session closing)
+    {
+        await EmptyAsync("more of a group run than may", "SELECT job_group FROM outbox.jobs WHERE lease_token IS NOT NULL GROUP BY job_group HAVING count(*) > 1");
+        await EmptyAsync("more of the queue run than may", "SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL HAVING count(*) > 2");
+
+        // Whoever was told of something has looked; nobody is helped by time where it was full or without anything to do.
+        await RunAsync(closing, GroupActors.ResumeGroup);
+        await RunAsync(closing, GroupActors.Rescue);
+        await closing.SqlAsync("""
+            UPDATE outbox.jobs SET run_at = now() WHERE lease_token IS NULL AND run_at > now();
+            UPDATE outbox.job_groups SET look_at = now(), paused_until = CASE WHEN paused_until IS NOT NULL THEN now() END WHERE state = 'later';
+            """);
+        for (var round = 0; round < 8; round++)
+        {
+            foreach (var row in await closing.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE lease_token IS NOT NULL"))
+                await RunAsync(closing, GroupActors.Finish("any", (Guid)row[0], (Guid)row[1]));
+            await RunAsync(closing, GroupActors.ClaimB);
+            await EmptyAsync("more of a group run than may", "SELECT job_group FROM outbox.jobs WHERE lease_token IS NOT NULL GROUP BY job_group HAVING count(*) > 1");
+        }
+
+        await EmptyAsync(
+            "a group is stranded",
+            "SELECT concat_ws(' ', job.id, known) FROM outbox.jobs AS job LEFT JOIN outbox.job_groups AS known ON known.queue = job.queue AND known.job_group = job.job_group");
+        if (order == "strict")
+            CheckOrder();
+    }
+
+    // Before each start of another job of the group the one before it has ended for good.
+    private void CheckOrder()
+    {
+        var ended = false;
+        var running = $"{Held}";
+        foreach (var each in happened.Select(what => what.Split(' ')))
+        {
+            if (each[0] == "ended" && each[1] == running)
+                ended = true;
+            if (each[0] != "claimed" || each[1] == $"{Alone}")
+                continue;
+            Assert.True(ended || each[1] == running, $"{each[1]} started before {running} had ended: {string.Join(", ", happened)}");
+            (running, ended) = (each[1], false);
+        }
+    }
+
+    private static async Task RunAsync(Session session, Actor actor)
+    {
+        foreach (var step in actor.Steps)
+            await step(session);
+    }
+}
