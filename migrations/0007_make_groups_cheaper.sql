@@ -379,7 +379,8 @@ DECLARE
     of_group   text[];
     all_picked uuid[] := '{}';
     claimed    integer;
-    stayed     integer;
+    barren     text[] := '{}';
+    barren_now text[];
     turn_now   double precision;
 BEGIN
     IF room = 0 THEN
@@ -427,11 +428,13 @@ BEGIN
                 FOR NO KEY UPDATE SKIP LOCKED
             ) AS first;
         ELSE
-            -- To visit a group costs as much as to claim several jobs: where many are claimed, up to fifty of each.
-            wanted := least(250, room, CASE
-                WHEN limits.group_order = 'any' THEN greatest(10, ceil(room / least(50.0, limits.group_concurrency, limits.group_rate)))
-                ELSE room
-            END);
+            -- To visit a group costs as much as to claim several jobs: where many are claimed, up to fifty of each. But who had nothing for this
+            -- worker, and stays in line, must not keep it from the next.
+            wanted := CASE
+                WHEN cardinality(barren) > 0 THEN 100
+                WHEN limits.group_order = 'any' THEN least(250, room, greatest(10, ceil(room / least(50.0, limits.group_concurrency, limits.group_rate))))
+                ELSE least(250, room)
+            END;
             SELECT array_agg(first.job_group)
             INTO line
             FROM (
@@ -439,6 +442,7 @@ BEGIN
                 FROM outbox.job_groups
                 WHERE queue = claim_in_turn.queue
                   AND state = 'ready'
+                  AND job_group <> ALL (barren)
                 ORDER BY turn
                 LIMIT wanted
                 FOR NO KEY UPDATE SKIP LOCKED
@@ -686,22 +690,24 @@ BEGIN
                     CASE WHEN next_priority > 4 THEN '00000000-0000-0000-0000-000000000000' WHEN next_priority = 4 THEN next_id ELSE judged.after_id[4] END]
             FROM judged
             WHERE known.ctid = judged.place
-            RETURNING known.state
+            RETURNING known.job_group, known.state, judged.jobs
         )
-        SELECT count(*) FILTER (WHERE settled.state = 'ready')
-        INTO stayed
+        SELECT array_agg(settled.job_group) FILTER (WHERE settled.state = 'ready' AND settled.jobs = 0)
+        INTO barren_now
         FROM settled;
 
         room := room - coalesce(cardinality(picked), 0);
         all_picked := all_picked || coalesce(picked, '{}');
-        EXIT WHEN claim_in_turn.suspects OR (picked IS NULL AND stayed = cardinality(line));
+        barren := barren || barren_now;
+        EXIT WHEN claim_in_turn.suspects;
     END LOOP;
 
     PERFORM outbox.note_started(claim_in_turn.queue, all_picked);
 END
 $$;
 
--- As before, but it locks, and waits for a claim, only where there is something to decide (see file_groups).
+-- As before, but it locks, and waits for a claim, only where there is something to decide (see file_groups). And in strict order a group whose first
+-- job waits for its time is looked at again: an operator may have changed that.
 CREATE OR REPLACE FUNCTION outbox.free_groups(queues text[], groups text[]) RETURNS void
 LANGUAGE plpgsql SECURITY DEFINER
 SET search_path = pg_catalog, pg_temp
@@ -728,6 +734,7 @@ BEGIN
             by_name.queue,
             by_name.job_group,
             by_name.state = 'full'
+            OR (by_name.state = 'later' AND by_name.head IS NOT NULL)
             OR (by_name.xmax <> 0 AND (
                 by_name.concurrency IS NOT NULL
                 OR EXISTS (
@@ -772,11 +779,58 @@ BEGIN
             FROM outbox.job_groups AS group_row
             WHERE group_row.queue = each.queue
               AND group_row.job_group = each.name
-              AND group_row.state = 'full'
+              AND (group_row.state = 'full' OR (group_row.state = 'later' AND group_row.head IS NOT NULL AND group_row.paused_until IS NULL))
             OFFSET 0
         ) AS by_name
     ) AS freed
     WHERE known.ctid = freed.place;
+END
+$$;
+
+-- As before, but in the order in which claims lock: groups, then their queue.
+CREATE OR REPLACE FUNCTION outbox.set_limits(
+    queue text, limited boolean, concurrency integer, rate integer, rate_period interval, group_concurrency integer, group_rate integer,
+    group_rate_period interval, group_order text, declared text) RETURNS boolean
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_variable
+BEGIN
+    IF EXISTS (SELECT FROM outbox.queues AS known WHERE known.name = queue AND known.limits_declared = declared) THEN
+        RETURN false;
+    END IF;
+
+    PERFORM
+    FROM outbox.job_groups AS known
+    WHERE known.queue = set_limits.queue
+    ORDER BY known.job_group
+    FOR NO KEY UPDATE;
+    INSERT INTO outbox.queues AS known (
+        name, limited, concurrency, rate, rate_period, group_concurrency, group_rate, group_rate_period, group_order, limits_declared)
+    VALUES (queue, limited, concurrency, rate, rate_period, group_concurrency, group_rate, group_rate_period, group_order, declared)
+    ON CONFLICT (name) DO UPDATE
+    SET limited = excluded.limited,
+        concurrency = excluded.concurrency,
+        rate = excluded.rate,
+        rate_period = excluded.rate_period,
+        group_concurrency = excluded.group_concurrency,
+        group_rate = excluded.group_rate,
+        group_rate_period = excluded.group_rate_period,
+        group_order = excluded.group_order,
+        limits_declared = coalesce(excluded.limits_declared, known.limits_declared)
+    WHERE declared IS NULL
+       OR known.limits_declared IS DISTINCT FROM declared;
+    IF NOT FOUND THEN
+        RETURN false;
+    END IF;
+
+    UPDATE outbox.job_groups AS known
+    SET state = 'ready',
+        look_at = NULL
+    WHERE known.queue = set_limits.queue
+      AND known.state <> 'idle'
+      AND known.paused_until IS NULL;
+    RETURN true;
 END
 $$;
 

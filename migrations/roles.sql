@@ -132,7 +132,10 @@ BEGIN
     GRANT INSERT, UPDATE ON outbox.queues TO outbox_operator;
     GRANT SELECT, INSERT, UPDATE ON outbox.job_groups TO outbox_operator;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.paused_kinds TO outbox_operator;
-    GRANT EXECUTE ON FUNCTION outbox.set_limits(text, boolean, integer, integer, interval, integer, integer, interval, text, text) TO outbox_operator;
+    GRANT EXECUTE ON FUNCTION
+        outbox.free_groups(text[], text[]),
+        outbox.set_limits(text, boolean, integer, integer, interval, integer, integer, interval, text, text)
+        TO outbox_operator;
     GRANT INSERT (verb, jobs, what) ON outbox.operations TO outbox_operator;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.schedules, outbox.schedule_ticks TO outbox_operator;
 END

@@ -86,6 +86,7 @@ public sealed partial class JobAdmin
             count += batch.Count;
             claimed += batch.Count(job => job.Claimed);
             after = batch.Max(job => job.Id);
+            await queue.FreeGroupsAsync(connection, [.. batch.Select(job => (job.Queue, job.JobGroup))]).ConfigureAwait(false);
             if (wake)
             {
                 // After the commit and in a transaction of its own: NOTIFY takes a database-wide lock at commit.

@@ -43,7 +43,7 @@ public sealed partial class JobAdmin
 
     /// <summary>Gives one group of a queue with limits a weight or a limit of its own.</summary>
     /// <param name="name">The queue.</param>
-    /// <param name="group">The group; it need not have jobs yet.</param>
+    /// <param name="group">The group; it need not have jobs yet. Empty: the jobs without a group, which are one.</param>
     /// <param name="weight">How many turns it gets where others get one: 0.01 to 100.</param>
     /// <param name="concurrency">How many of its jobs may run at a time, in place of <see cref="QueueLimits.GroupConcurrency"/>: 1 to 10,000. Default: that.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
@@ -63,7 +63,7 @@ public sealed partial class JobAdmin
 
     /// <summary>Lets no job of one group of a queue with limits start from now on; what runs, runs on, and jobs can still be enqueued.</summary>
     /// <param name="name">The queue.</param>
-    /// <param name="group">The group; it need not have jobs yet.</param>
+    /// <param name="group">The group; it need not have jobs yet. Empty: the jobs without a group, which are one.</param>
     /// <param name="until">Until when. Default: until <see cref="ResumeGroupAsync"/>.</param>
     /// <param name="reason">Why, for the next operator.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
@@ -81,7 +81,7 @@ public sealed partial class JobAdmin
     /// that one is retried later, it runs as any other.
     /// </summary>
     /// <param name="name">The queue.</param>
-    /// <param name="group">The group.</param>
+    /// <param name="group">The group. Empty: the jobs without a group.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>False when nothing kept it.</returns>
     /// <exception cref="InvalidJobException">No such name is allowed for a queue or a group.</exception>
@@ -89,7 +89,7 @@ public sealed partial class JobAdmin
     public async Task<bool> ResumeGroupAsync(string name, string group, CancellationToken cancellationToken = default)
     {
         JobName.CheckQueue(name);
-        JobName.CheckGroup(group);
+        CheckGroup(group);
         return await ChangeQueueAsync(
             name,
             "resume group",
@@ -102,7 +102,7 @@ public sealed partial class JobAdmin
     private Task<bool> ChangeGroupAsync(string statement, string verb, string name, string group, JsonObject what, object values, CancellationToken cancellationToken)
     {
         JobName.CheckQueue(name);
-        JobName.CheckGroup(group);
+        CheckGroup(group);
         what.Insert(0, "queue", name);
         what.Insert(1, "group", group);
         return ChangeQueueAsync(
@@ -115,6 +115,12 @@ public sealed partial class JobAdmin
                 return true;
             },
             cancellationToken);
+    }
+
+    private static void CheckGroup(string group)
+    {
+        if (group != "")
+            JobName.CheckGroup(group);
     }
 
     // In one transaction with the note of it; workers look at the queue after the commit. False: nothing was changed.

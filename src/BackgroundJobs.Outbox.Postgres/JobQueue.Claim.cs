@@ -14,6 +14,10 @@ public sealed partial class JobQueue
     // until the lease ends. Indexed: the session was opened with use_indexes.
     internal async Task<List<ClaimAnswer>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
     {
+        // In one order: two workers that have the same queues with limits lock their rows one after the other.
+        if (requests.Count > 1)
+            requests = [.. requests.OrderBy(each => each.Queue, StringComparer.Ordinal)];
+
         // Whatever the sessions' default is: in turn, what is read after a lock must be what is true then. A claim without turns is one statement.
         var transaction = !indexed && requests.Any(each => each.InTurn) ? await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false) : null;
         await using var batch = new NpgsqlBatch(connection, transaction);

@@ -7,6 +7,9 @@ internal sealed record TouchedJob
 
     public string Queue { get; init; } = "";
 
+    // Of a job that waited: others of its group may have waited for it.
+    public string? JobGroup { get; init; }
+
     public DateTime RunAt { get; init; }
 
     public bool Claimed { get; init; }

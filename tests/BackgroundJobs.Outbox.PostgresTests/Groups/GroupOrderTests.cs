@@ -89,6 +89,41 @@ public sealed class GroupOrderTests
     }
 
     [Fact]
+    public async Task In_strict_order_a_group_goes_on_when_an_operator_makes_its_first_job_due_or_cancels_it_and_so_do_jobs_without_a_group()
+    {
+        foreach (var group in new[] { "a", null })
+        {
+            await using var database = await ScratchDatabase.MigratedAsync();
+            ConcurrentQueue<int> ran = [];
+            var admin = new JobAdmin(database.Operator);
+            await using var worker = await WorkerHost.StartAsync(
+                database,
+                o => o.Handle<NumberJob>(
+                    (job, context, _) =>
+                    {
+                        ran.Enqueue(job.Number);
+                        if (job.Number == 4)
+                            context.Dead("It cannot be done.");
+                        return job.Number < 3 && context.Attempt == 1 ? throw new InvalidOperationException("Not today.") : Task.CompletedTask;
+                    },
+                    kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromHours(1))),
+                w => w.Queue("default", 10, new QueueLimits { GroupOrder = GroupOrder.Strict }));
+            List<NewJob> jobs = [.. Enumerable.Range(1, 5).Select(n => NewJob.Create(new NumberJob(n), new() { Group = group }))];
+            await worker.Queue.EnqueueAsync(jobs, Cancellation);
+            await Eventually.TrueAsync(() => WaitsAsync(1), "the first one waits for its next attempt");
+            Assert.True(await admin.RetryAsync(jobs[0].Id, Cancellation));
+            await Eventually.TrueAsync(() => WaitsAsync(2), "the second one does", 15);
+            Assert.True(await admin.CancelAsync(jobs[1].Id, cancellationToken: Cancellation));
+            await Eventually.TrueAsync(async () => await database.ScalarAsync<string?>("SELECT state FROM outbox.job_groups") == "failed", "the fourth one is dead", 15);
+            Assert.Equal([1, 1, 2, 3, 4], ran);
+            Assert.True(await admin.ResumeGroupAsync("default", group ?? "", Cancellation));
+            await QueueLimitsTests.DrainedAsync(database, 15);
+
+            async Task<bool> WaitsAsync(int number) => ran.Contains(number) && await database.ScalarAsync<string?>("SELECT state FROM outbox.job_groups") == "later";
+        }
+    }
+
+    [Fact]
     public async Task A_paused_group_starts_nothing_until_it_is_resumed_and_the_others_go_on()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

@@ -126,6 +126,17 @@ public sealed class GroupTurnsTests
     }
 
     [Fact]
+    public async Task A_group_that_has_nothing_for_this_worker_does_not_keep_it_from_the_next()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new(), Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync(Enumerable.Range(1, 40).Select(n => NewJob.Create(new NumberJob(n), new() { Group = $"{n}" })), Cancellation);
+        await database.ExecuteAsync("UPDATE outbox.jobs SET kind = 'unknown_here' WHERE job_group <> '40'");
+        Assert.Equal("40", Assert.Single(await QueueLimitsTests.ClaimAsync(queue, await Workers.RegisterAsync(database), limit: 1)).Group);
+    }
+
+    [Fact]
     public async Task A_strict_group_is_looked_at_again_soon_though_its_first_job_waits_for_long()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

@@ -72,10 +72,9 @@ internal static class GroupActors
     public static readonly IReadOnlyList<Actor> All =
         [ClaimB, ClaimC, FinishA, ReleaseA, PushBackA, Rescue, CancelFirst, Enqueue, SetLimits, PauseAndResume, Forget];
 
-    // Of one attempt, which ends once. C beside another than B is what B is. And limits are set by one who has the row of the queue and waits for its
-    // groups, where a claim that has just put one in line waits for the row: PostgreSQL ends one of the two, who tries again.
+    // Of one attempt, which ends once. C beside another than B is what B is.
     public static bool CannotMeet(Actor one, Actor other) =>
-        one == other || (OfHeld(one) && OfHeld(other)) || (other == ClaimC && one != ClaimB) || one == ClaimC || (Claims(one) && other == SetLimits);
+        one == other || (OfHeld(one) && OfHeld(other)) || (other == ClaimC && one != ClaimB) || one == ClaimC;
 
     public static bool Claims(Actor actor) => actor == ClaimB || actor == ClaimC;
 

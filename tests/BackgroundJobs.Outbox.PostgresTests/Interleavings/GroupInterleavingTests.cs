@@ -25,7 +25,7 @@ public sealed class GroupInterleavingTests(InterleavingTests.Stage stage, ITestO
             orders += await interleaving.AllAsync();
         }
 
-        if (one != GroupActors.SetLimits && !GroupActors.Claims(one))
+        if (!GroupActors.Claims(one))
         {
             await using var three = await Interleaving.OfAsync(
                 stage.Database, [GroupActors.ClaimB, GroupActors.ClaimC, one], begin: control => new GroupSituation(control, order));

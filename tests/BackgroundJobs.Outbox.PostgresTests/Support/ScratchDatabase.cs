@@ -119,6 +119,6 @@ internal sealed class ScratchDatabase : IAsyncDisposable
     private static async Task<ScratchDatabase> CreateAsync(string template, bool hasRoles)
     {
         var connectionString = await (await TestServer.GetAsync()).CreateDatabaseAsync(template, TestContext.Current.CancellationToken);
-        return new(new NpgsqlConnectionStringBuilder(connectionString) { MaxPoolSize = 20, IncludeErrorDetail = true }.ConnectionString, hasRoles);
+        return new(new NpgsqlConnectionStringBuilder(connectionString) { MaxPoolSize = 40, IncludeErrorDetail = true }.ConnectionString, hasRoles);
     }
 }

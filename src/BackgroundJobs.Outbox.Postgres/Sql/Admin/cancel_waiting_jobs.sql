@@ -85,4 +85,4 @@ SELECT
     CASE WHEN jsonb_array_length(errors) >= 5 THEN errors - 0 ELSE coalesce(errors, '[]') END
         || jsonb_build_object('attempt', attempt, 'type', 'cancelled', 'message', @reason::text, 'at', clock_timestamp())
 FROM removed
-RETURNING id, queue, run_at
+RETURNING id, queue, run_at, job_group

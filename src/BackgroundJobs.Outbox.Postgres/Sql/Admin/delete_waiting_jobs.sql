@@ -31,4 +31,4 @@ DELETE FROM outbox.jobs AS job
 USING unclaimed
 WHERE job.id = unclaimed.id
   AND job.lease_token IS NULL
-RETURNING job.id, job.queue, job.run_at
+RETURNING job.id, job.queue, job.run_at, job.job_group

@@ -28,4 +28,4 @@ SET run_at = now()
 FROM retrying
 WHERE job.id = retrying.id
   AND job.lease_token IS NULL
-RETURNING job.id, job.queue, job.run_at
+RETURNING job.id, job.queue, job.run_at, job.job_group

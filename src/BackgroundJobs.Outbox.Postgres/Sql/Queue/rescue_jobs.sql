@@ -100,6 +100,12 @@ released AS (
       AND charged.crashes < @max_crashes
     RETURNING job.queue, job.run_at, job.job_group
 )
-SELECT queue, min(run_at) AS run_at, count(*) AS jobs, array_agg(DISTINCT coalesce(job_group, '')) AS groups
-FROM released
+SELECT queue, min(run_at) AS run_at, count(*) FILTER (WHERE is_released) AS jobs, array_agg(DISTINCT coalesce(job_group, '')) AS groups
+FROM (
+    SELECT queue, run_at, job_group, true AS is_released
+    FROM released
+    UNION ALL
+    SELECT queue, run_at, job_group, false
+    FROM set_aside
+) AS ended
 GROUP BY queue
