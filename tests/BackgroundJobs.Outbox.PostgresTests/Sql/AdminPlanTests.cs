@@ -55,7 +55,7 @@ public sealed class AdminPlanTests(SeededDatabase seeded)
     {
         (string Name, object? Value)[] nothing =
         [
-            ("states", AllStates), ("ids", null), ("queue", null), ("kind", null), ("workflow", null), ("created_after", null), ("created_before", null), ("finished_after", null),
+            ("states", AllStates), ("ids", null), ("queue", null), ("kind", null), ("workflow", null), ("group", null), ("created_after", null), ("created_before", null), ("finished_after", null),
             ("finished_before", null), ("error_contains", null), ("after", Guid.Empty), ("limit", 1000L), ("reason", "a test"), ("patience", "500ms"),
         ];
         return Plan.OfAsync(
