@@ -787,6 +787,38 @@ BEGIN
 END
 $$;
 
+-- As before, but in the order in which all others lock, whatever the database's collation.
+CREATE OR REPLACE FUNCTION outbox.push_back(queues text[], groups text[], delays bigint[]) RETURNS void
+LANGUAGE plpgsql SECURITY DEFINER
+SET search_path = pg_catalog, pg_temp
+AS $$
+#variable_conflict use_column
+BEGIN
+    INSERT INTO outbox.job_groups AS known (queue, job_group, state, look_at, paused_until)
+    SELECT pushed.queue, pushed.name, 'later', pushed.until, pushed.until
+    FROM (
+        SELECT each.queue, coalesce(each.name, '') AS name, clock_timestamp() + max(each.delay) * interval '1 microsecond' AS until
+        FROM unnest(push_back.queues, push_back.groups, push_back.delays) AS each (queue, name, delay)
+        JOIN outbox.queues AS limits ON limits.name = each.queue AND limits.limited
+        GROUP BY each.queue, coalesce(each.name, '')
+    ) AS pushed
+    ORDER BY pushed.queue COLLATE "C", pushed.name COLLATE "C"
+    ON CONFLICT (queue, job_group) DO UPDATE
+    SET state = 'later',
+        look_at = greatest(known.paused_until, excluded.paused_until),
+        paused_until = greatest(known.paused_until, excluded.paused_until);
+
+    INSERT INTO outbox.queues AS known (name, paused_until)
+    SELECT each.queue, clock_timestamp() + max(each.delay) * interval '1 microsecond'
+    FROM unnest(push_back.queues, push_back.delays) AS each (queue, delay)
+    WHERE NOT EXISTS (SELECT FROM outbox.queues AS limits WHERE limits.name = each.queue AND limits.limited)
+    GROUP BY each.queue
+    ORDER BY each.queue COLLATE "C"
+    ON CONFLICT (name) DO UPDATE
+    SET paused_until = greatest(known.paused_until, excluded.paused_until);
+END
+$$;
+
 -- As before, but in the order in which claims lock: groups, then their queue.
 CREATE OR REPLACE FUNCTION outbox.set_limits(
     queue text, limited boolean, concurrency integer, rate integer, rate_period interval, group_concurrency integer, group_rate integer,

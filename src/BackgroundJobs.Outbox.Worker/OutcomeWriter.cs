@@ -22,10 +22,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     // Of workflows, and ended: what waits for them is told. If that is lost, a heartbeat finds what was left.
     private readonly ConcurrentQueue<Guid> ended = new();
     private readonly List<Guid> toSettle = [];
-
-    // Of queues with limits, and ended or given back: there may be room for others. If that is lost, it is noticed half a minute later.
-    private readonly ConcurrentQueue<ClaimedJob> leaving = new();
-    private readonly List<ClaimedJob> left = [];
+    private readonly LeavingJobs leaving = new(recorder, connections, time, logger);
     private int pending;
     private int pendingSuspects;
     private volatile bool completed;
@@ -41,7 +38,11 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
 
     public event Action? Unsettled;
 
-    public event Action<IEnumerable<string>>? Freed;
+    public event Action<IEnumerable<string>>? Freed
+    {
+        add => leaving.Freed += value;
+        remove => leaving.Freed -= value;
+    }
 
     public void Add(Attempt attempt, JobOutcome outcome)
     {
@@ -69,11 +70,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
             case JobEnd.Recorded:
                 held.Remove(job);
                 if (job.InTurn)
-                {
-                    leaving.Enqueue(job);
-                    added.Set();
-                }
-
+                    leaving.Add(job);
                 if (job.WorkflowId is not null)
                 {
                     ended.Enqueue(job.Id);
@@ -92,10 +89,18 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     // Runs until Complete was called and everything is written, or until it is cancelled.
     public async Task RunAsync(CancellationToken cancellationToken)
     {
+        var told = leaving.RunAsync(cancellationToken);
+        await WriteAsync(cancellationToken).ConfigureAwait(false);
+        leaving.Complete();
+        await told.ConfigureAwait(false);
+    }
+
+    private async Task WriteAsync(CancellationToken cancellationToken)
+    {
         using var onCancel = cancellationToken.Register(added.Set);
         while (!cancellationToken.IsCancellationRequested)
         {
-            if (Pending == 0 && ended.IsEmpty && leaving.IsEmpty)
+            if (Pending == 0 && ended.IsEmpty)
             {
                 if (completed)
                     return;
@@ -108,9 +113,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
                 toReschedule.Add(job);
             while (toSettle.Count < MaxBatch && ended.TryDequeue(out var job))
                 toSettle.Add(job);
-            while (left.Count < MaxBatch && leaving.TryDequeue(out var job))
-                left.Add(job);
-            if (toFinish.Count + toReschedule.Count + toSettle.Count + left.Count > 0)
+            if (toFinish.Count + toReschedule.Count + toSettle.Count > 0)
                 await FlushAsync(cancellationToken).ConfigureAwait(false);
         }
     }
@@ -122,7 +125,11 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         added.Set();
     }
 
-    public void Dispose() => added.Dispose();
+    public void Dispose()
+    {
+        leaving.Dispose();
+        added.Dispose();
+    }
 
     private void Add(FinishedJob job)
     {
@@ -151,13 +158,6 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
             if (toSettle.Count > 0 && await recorder.SettleAsync(connection, toSettle).ConfigureAwait(false))
                 Unsettled?.Invoke();
             toSettle.Clear();
-            if (left.Count > 0)
-            {
-                await recorder.FreeAsync(connection, left).ConfigureAwait(false);
-                Freed?.Invoke(left.Select(each => each.Queue));
-                left.Clear();
-            }
-
             backOff = TimeSpan.Zero;
             Flushed?.Invoke();
         }
@@ -184,7 +184,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
             Count(job(each), -1);
             held.Remove(job(each));
             if (job(each).InTurn)
-                left.Add(job(each));
+                leaving.Add(job(each));
         }
 
         jobs.Clear();
