@@ -56,6 +56,12 @@ internal sealed record LongJob(int Hundredths) : IJob
     public static string Kind => "chaos.long";
 }
 
+/// <summary>Of a group: works for a while and hears its cancellation, throws this many times, and may ask its group to wait at its first attempt.</summary>
+internal sealed record GroupJob(int Milliseconds, int Failures, bool IsPushedBack) : IJob
+{
+    public static string Kind => "chaos.group";
+}
+
 /// <summary>Of the schedule that ticks each second.</summary>
 internal sealed record TickJob : IJob
 {

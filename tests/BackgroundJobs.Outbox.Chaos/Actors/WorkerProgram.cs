@@ -28,6 +28,8 @@ internal static class WorkerProgram
             worker.HeartbeatInterval = settings.Lease / 3;
             worker.CancellationGrace = settings.Lease;
             worker.Queue("default", Concurrency);
+            foreach (var (queue, limits) in GroupQueues.All)
+                worker.Queue(queue, GroupQueues.Concurrency, limits);
         });
         using var host = builder.Build();
         StopWithParent(host.Services.GetRequiredService<IHostApplicationLifetime>());
@@ -75,6 +77,16 @@ internal static class WorkerProgram
                 return Task.CompletedTask;
             }))
             .Handle<LongJob>(Said<LongJob>(log, (job, _, token) => Task.Delay(lease * (1 + (job.Hundredths / 100.0)), TimeProvider.System, token)))
+            .Handle<GroupJob>(
+                Said<GroupJob>(log, async (job, context, token) =>
+                {
+                    await Task.Delay(TimeSpan.FromMilliseconds(job.Milliseconds), TimeProvider.System, token);
+                    if (context.Failures < job.Failures)
+                        throw new InvalidOperationException("on purpose");
+                    if (job.IsPushedBack && context.Attempt == 1)
+                        context.PushBack(TimeSpan.FromMilliseconds(500));
+                }),
+                kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromMilliseconds(1500)))
             .Handle<EffectJob>(Said<EffectJob>(log, async (job, context, token) =>
             {
                 log.Write(Word.Called, context.JobId, context.Attempt);

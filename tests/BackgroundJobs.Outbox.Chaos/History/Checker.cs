@@ -19,6 +19,7 @@ internal sealed class Checker
 
     private readonly TickChecker ticking;
     private readonly FlowChecker flows;
+    private readonly GroupChecker groups;
 
     // Both clocks, read at once: the actors' lines carry the one, the log the other.
     private readonly long ticks = Stopwatch.GetTimestamp();
@@ -28,6 +29,7 @@ internal sealed class Checker
     {
         ticking = new(Broken);
         flows = new(Broken);
+        groups = new(Broken);
     }
 
     public int Jobs => jobs.Count;
@@ -35,6 +37,8 @@ internal sealed class Checker
     public int Ticks => ticking.Ticks;
 
     public int Released => flows.Released;
+
+    public GroupChecker Groups => groups;
 
     public int Rescues => rescues.Count;
 
@@ -72,6 +76,7 @@ internal sealed class Checker
             }
         }
 
+        groups.Heard(transaction);
         ticking.Heard(transaction, inserted);
         Enqueue(transaction, inserted);
         foreach (var effect in effects)
@@ -126,7 +131,9 @@ internal sealed class Checker
 
         ticking.Finish();
         var told = new ActorsTold { FencedRejected = fenced };
-        foreach (var each in writerLogs.SelectMany(ActorLog.Read).GroupBy(line => line.Id))
+        var writers = writerLogs.SelectMany(ActorLog.Read).ToList();
+        groups.Finish(writers.Select(line => (line, UtcOf(line.Ticks))));
+        foreach (var each in writers.GroupBy(line => line.Id))
             Told(each.Key, [.. each.Select(line => line.What)], told);
         (told.WorstRescue, var at, told.WorstRescued) = Worst(deaths, crashes);
         told.WorstRescuedAt = at - utc;
