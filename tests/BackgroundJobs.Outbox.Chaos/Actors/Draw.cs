@@ -64,6 +64,20 @@ internal sealed class Draw
             });
     }
 
+    // One of each rule; few keys, so that they meet. A fifth waits for a while, where others meet it.
+    public IReadOnlyList<Guid> EnqueueOnce(DbContext db)
+    {
+        var key = $"{kind % 5}";
+        return
+        [
+            db.Enqueue(new WaitingOnceJob(milliseconds), Once(UniqueJob.WhileWaiting(key))),
+            db.Enqueue(new UnfinishedOnceJob(milliseconds), Once(UniqueJob.WhileUnfinished(key))),
+            db.Enqueue(new NewestOnceJob(milliseconds), Once(UniqueJob.Replace(key))),
+        ];
+
+        EnqueueOptions Once(UniqueJob unique) => new() { Unique = unique, Delay = patience % 5 == 0 ? TimeSpan.FromSeconds(1) : null };
+    }
+
     public Guid Enqueue(DbContext db) => kind switch
     {
         < 40 => db.Enqueue(new EffectJob(milliseconds)),

@@ -62,6 +62,24 @@ internal sealed record GroupJob(int Milliseconds, int Failures, bool IsPushedBac
     public static string Kind => "chaos.group";
 }
 
+/// <summary>Of a key, one that waits is enough.</summary>
+internal sealed record WaitingOnceJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.once.waiting";
+}
+
+/// <summary>Of a key, one that has not ended is enough.</summary>
+internal sealed record UnfinishedOnceJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.once.unfinished";
+}
+
+/// <summary>Of a key, the newest that waits is enough.</summary>
+internal sealed record NewestOnceJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.once.newest";
+}
+
 /// <summary>Of the schedule that ticks each second.</summary>
 internal sealed record TickJob : IJob
 {

@@ -19,7 +19,6 @@ internal sealed class Checker
 
     private readonly TickChecker ticking;
     private readonly FlowChecker flows;
-    private readonly GroupChecker groups;
 
     // Both clocks, read at once: the actors' lines carry the one, the log the other.
     private readonly long ticks = Stopwatch.GetTimestamp();
@@ -29,7 +28,8 @@ internal sealed class Checker
     {
         ticking = new(Broken);
         flows = new(Broken);
-        groups = new(Broken);
+        Groups = new(Broken);
+        Unique = new(Broken);
     }
 
     public int Jobs => jobs.Count;
@@ -38,7 +38,9 @@ internal sealed class Checker
 
     public int Released => flows.Released;
 
-    public GroupChecker Groups => groups;
+    public GroupChecker Groups { get; }
+
+    public UniqueChecker Unique { get; }
 
     public int Rescues => rescues.Count;
 
@@ -76,7 +78,8 @@ internal sealed class Checker
             }
         }
 
-        groups.Heard(transaction);
+        Groups.Heard(transaction);
+        Unique.Heard(transaction);
         ticking.Heard(transaction, inserted);
         Enqueue(transaction, inserted);
         foreach (var effect in effects)
@@ -132,7 +135,8 @@ internal sealed class Checker
         ticking.Finish();
         var told = new ActorsTold { FencedRejected = fenced };
         var writers = writerLogs.SelectMany(ActorLog.Read).ToList();
-        groups.Finish(writers.Select(line => (line, UtcOf(line.Ticks))));
+        Unique.Finish();
+        Groups.Finish(writers.Select(line => (line, UtcOf(line.Ticks))));
         foreach (var each in writers.GroupBy(line => line.Id))
             Told(each.Key, [.. each.Select(line => line.What)], told);
         (told.WorstRescue, var at, told.WorstRescued) = Worst(deaths, crashes);

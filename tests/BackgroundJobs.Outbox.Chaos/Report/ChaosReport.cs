@@ -46,6 +46,12 @@ internal sealed class ChaosReport(
 
     public int OrderBroken => checker.Count(Promise.Order);
 
+    public int Met => checker.Unique.Met;
+
+    public int LetGo => checker.Unique.LetGo;
+
+    public int UniqueBroken => checker.Count(Promise.Unique);
+
     public int GraphBroken => checker.Count(Promise.Graph);
 
     public int TicksBroken => checker.Count(Promise.Ticks);
@@ -76,6 +82,7 @@ internal sealed class ChaosReport(
         .. Unseen(checker.Released, "no job that waited for others was let go"),
         .. Unseen(MostOfQueue >= GroupQueues.Concurrency && MostOfGroup >= GroupQueues.GroupConcurrency ? 1 : 0, "a limit was never reached"),
         .. Unseen(Ordered, "no job of an ordered group waited while one before it was started"),
+        .. Unseen(Met, "no job of a unique key met another one"),
         .. Unseen(checker.Rescues, "no job was rescued"),
         .. Unseen(told.FencedRejected, "no write of a worker that had lost its lease was refused"),
         .. Unseen(told.UnknownCommitted, "no commit whose answer was lost turned out to have happened"),
