@@ -49,9 +49,8 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
         var drained = Stopwatch.GetElapsedTime(drain);
 
         // A group comes into line half a minute after the end of its last job at the latest, and finds that it has none.
-        const string InLine = "FROM outbox.job_groups WHERE state <> 'idle'";
-        if (!await WaitAsync(arena, $"SELECT NOT EXISTS (SELECT {InLine})", TimeSpan.FromSeconds(45), cancellationToken))
-            checker.Broken(Promise.InLine, $"groups: {await arena.Server.ScalarAsync<string>($"SELECT string_agg(concat_ws(' ', queue, job_group, state, look_at, head), '; ') {InLine}", cancellationToken)}");
+        if (!await WaitAsync(arena, $"SELECT ({GroupChecker.OutOfLine}) IS NULL", TimeSpan.FromSeconds(45), cancellationToken))
+            checker.Broken(Promise.InLine, $"groups: {await arena.Server.ScalarAsync<string>(GroupChecker.OutOfLine, cancellationToken)}");
         await drainEnd.CancelAsync();
         await resuming.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         Say(string.Create(CultureInfo.InvariantCulture, $"{backlog} jobs drained in {drained.TotalSeconds:0.0} s; the workers stop"));

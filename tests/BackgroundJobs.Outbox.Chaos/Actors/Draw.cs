@@ -48,7 +48,7 @@ internal sealed class Draw
         _ => flow.Enqueue(new CrashJob()),
     };
 
-    // Of three, one in a few fails, dies or pushes its group back. Half of them are due later: what is committed before it is due has its place in the
+    // One in a few fails, dies or pushes its group back. Half of them are due later: what is committed before it is due has its place in the
     // order for certain.
     public Guid EnqueueGrouped(DbContext db, string queue, int number)
     {

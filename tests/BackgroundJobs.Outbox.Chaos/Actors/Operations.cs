@@ -168,7 +168,7 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
     private async Task GroupAsync(Draw draw, Guid operation, string to)
     {
         await using var db = new ChaosDb(plain);
-        for (var each = 0; each < 3; each++)
+        for (var each = 0; each < (to == GroupQueues.Limited ? 3 : 2); each++)
             db.Entities.Add(new Entity { Operation = operation, JobId = draw.EnqueueGrouped(db, to, each) });
         await db.SaveChangesAsync(draw.Impatient());
     }

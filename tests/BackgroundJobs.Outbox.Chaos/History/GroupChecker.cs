@@ -9,6 +9,9 @@ namespace BackgroundJobs.Outbox.Chaos.History;
 // them, and they are not counted.
 internal sealed class GroupChecker(Action<string, string> broken)
 {
+    // Asked when no job is left: the groups that have not found that they have none. Null: there are none such.
+    public const string OutOfLine = "SELECT string_agg(concat_ws(' ', queue, job_group, state, look_at, head), '; ') FROM outbox.job_groups WHERE state <> 'idle'";
+
     // A commit has its time a little before others see it, and the actors' clock is read apart from the database's.
     private static readonly TimeSpan Margin = TimeSpan.FromSeconds(1);
 

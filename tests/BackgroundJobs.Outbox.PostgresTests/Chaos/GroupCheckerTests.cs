@@ -1,5 +1,6 @@
 using BackgroundJobs.Outbox.Chaos.Actors;
 using BackgroundJobs.Outbox.Chaos.History;
+using BackgroundJobs.Outbox.PostgresTests.Support;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Chaos;
 
@@ -128,7 +129,21 @@ public sealed class GroupCheckerTests : IDisposable
         Expect(Promise.Order, 1);
     }
 
-    // At so many seconds; the next transaction comes a second later.
+    [Theory]
+    [InlineData("full")]
+    [InlineData("later")]
+    [InlineData("failed")]
+    [InlineData("ready")]
+    public async Task A_group_that_is_out_of_its_line_at_the_end_is_found(string state)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await database.ExecuteAsync("INSERT INTO outbox.job_groups (queue, job_group, state) VALUES ('strict', 'a', 'idle')");
+        Assert.Null(await database.ScalarAsync<string?>(GroupChecker.OutOfLine));
+        await database.ExecuteAsync($"INSERT INTO outbox.job_groups (queue, job_group, state) VALUES ('strict', 'b', '{state}')");
+        Assert.Equal($"strict b {state}", await database.ScalarAsync<string?>(GroupChecker.OutOfLine));
+    }
+
+    // Held or waiting, and due at so many seconds after the beginning; each transaction comes a second after the one before it.
     private void Put(int job, string queue, string group, bool isHeld, int due = 0) => Hear(
         $"table outbox.jobs: UPDATE: id[uuid]:'{Id(job)}' queue[text]:'{queue}' job_group[text]:'{group}' priority[smallint]:2 run_at[timestamp with time zone]:'{Begin.AddSeconds(due):yyyy-MM-dd HH:mm:ss}+00' "
         + $"cancel_requested_at[timestamp with time zone]:null lease_token[uuid]:{(isHeld ? $"'{Id(job)}'" : "null")}");
