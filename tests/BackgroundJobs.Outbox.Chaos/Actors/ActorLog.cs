@@ -30,6 +30,8 @@ internal static class Word
     public const string Duplicate = "duplicate";
     public const string Cancel = "cancel";
     public const string Retry = "retry";
+    public const string Resume = "resume";
+    public const string Resumed = "resumed";
 }
 
 // Lines of JSON, each written by one call at the file's end: what was said before a SIGKILL is there after it.
@@ -37,6 +39,8 @@ internal sealed class ActorLog(string path) : IDisposable
 {
     private readonly Lock gate = new();
     private readonly FileStream file = new(path, FileMode.Append, FileAccess.Write, FileShare.ReadWrite, bufferSize: 0);
+
+    public string Path => path;
 
     public void Write(string what, Guid id, int attempt = 0, string? note = null)
     {

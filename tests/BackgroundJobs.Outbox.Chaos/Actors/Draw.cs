@@ -48,6 +48,36 @@ internal sealed class Draw
         _ => flow.Enqueue(new CrashJob()),
     };
 
+    // One in a few fails, dies or pushes its group back. Half of them are due later: what is committed before it is due has its place in the
+    // order for certain.
+    public Guid EnqueueGrouped(DbContext db, string queue, int number)
+    {
+        var chance = (kind + (number * 37)) % 100;
+        return db.Enqueue(
+            new GroupJob(milliseconds % 100, chance switch { < 8 => 1, < 10 => 2, _ => 0 }, chance is >= 20 and < 25),
+            new EnqueueOptions
+            {
+                Queue = queue,
+                Group = $"group {patience % GroupQueues.Groups}",
+                MaxAttempts = chance < 10 ? 2 : null,
+                Delay = chance % 2 == 0 ? TimeSpan.FromMilliseconds(2000 + (chance * 10)) : null,
+            });
+    }
+
+    // One of each rule; few keys, so that they meet. A fifth waits for a while, where others meet it.
+    public IReadOnlyList<Guid> EnqueueOnce(DbContext db)
+    {
+        var key = $"{kind % 5}";
+        return
+        [
+            db.Enqueue(new WaitingOnceJob(milliseconds), Once(UniqueJob.WhileWaiting(key))),
+            db.Enqueue(new UnfinishedOnceJob(milliseconds), Once(UniqueJob.WhileUnfinished(key))),
+            db.Enqueue(new NewestOnceJob(milliseconds), Once(UniqueJob.Replace(key))),
+        ];
+
+        EnqueueOptions Once(UniqueJob unique) => new() { Unique = unique, Delay = patience % 5 == 0 ? TimeSpan.FromSeconds(1) : null };
+    }
+
     public Guid Enqueue(DbContext db) => kind switch
     {
         < 40 => db.Enqueue(new EffectJob(milliseconds)),

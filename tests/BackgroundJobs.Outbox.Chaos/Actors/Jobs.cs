@@ -56,6 +56,30 @@ internal sealed record LongJob(int Hundredths) : IJob
     public static string Kind => "chaos.long";
 }
 
+/// <summary>Of a group: works for a while and hears its cancellation, throws this many times, and may ask its group to wait at its first attempt.</summary>
+internal sealed record GroupJob(int Milliseconds, int Failures, bool IsPushedBack) : IJob
+{
+    public static string Kind => "chaos.group";
+}
+
+/// <summary>Of a key, one that waits is enough.</summary>
+internal sealed record WaitingOnceJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.once.waiting";
+}
+
+/// <summary>Of a key, one that has not ended is enough.</summary>
+internal sealed record UnfinishedOnceJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.once.unfinished";
+}
+
+/// <summary>Of a key, the newest that waits is enough.</summary>
+internal sealed record NewestOnceJob(int Milliseconds) : IJob
+{
+    public static string Kind => "chaos.once.newest";
+}
+
 /// <summary>Of the schedule that ticks each second.</summary>
 internal sealed record TickJob : IJob
 {

@@ -16,7 +16,7 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
     {
         // Everything that is drawn is drawn here, so that a seed gives the same operations whatever becomes of them.
         var draw = new Draw(random);
-        return random.Next(13) switch
+        return random.Next(16) switch
         {
             0 => RunAsync(draw, ImplicitAsync),
             1 => RunAsync(draw, operation => Task.Run(() => Save(draw, operation))),
@@ -30,6 +30,9 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
             9 => RunAsync(draw, operation => WithoutEfAsync(draw, operation)),
             10 => RunAsync(draw, InSqlAsync),
             11 => RunAsync(draw, operation => ManyAsync(draw, operation)),
+            12 => RunAsync(draw, operation => OnceAsync(draw, operation)),
+            13 => RunAsync(draw, operation => GroupAsync(draw, operation, GroupQueues.Limited)),
+            14 => RunAsync(draw, operation => GroupAsync(draw, operation, draw.Failures == 1 ? GroupQueues.Fifo : GroupQueues.Strict)),
             _ => RunAsync(draw, operation => FlowAsync(draw, operation)),
         };
 
@@ -160,6 +163,22 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
         for (var each = 0; each < 15; each++)
             Add(db, draw, operation);
         await db.SaveChangesAsync();
+    }
+
+    private async Task GroupAsync(Draw draw, Guid operation, string to)
+    {
+        await using var db = new ChaosDb(plain);
+        for (var each = 0; each < (to == GroupQueues.Limited ? 3 : 2); each++)
+            db.Entities.Add(new Entity { Operation = operation, JobId = draw.EnqueueGrouped(db, to, each) });
+        await db.SaveChangesAsync(draw.Impatient());
+    }
+
+    private async Task OnceAsync(Draw draw, Guid operation)
+    {
+        await using var db = new ChaosDb(plain);
+        foreach (var job in draw.EnqueueOnce(db))
+            db.Entities.Add(new Entity { Operation = operation, JobId = job });
+        await db.SaveChangesAsync(draw.Impatient());
     }
 
     // A diamond, and what runs where its beginning fails.

@@ -13,7 +13,7 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
     {
         try
         {
-            switch (random.Next(9))
+            switch (random.Next(12))
             {
                 case < 4:
                     await CancelAsync();
@@ -23,6 +23,12 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
                     break;
                 case 7:
                     await admin.RunScheduleAsync("chaos");
+                    break;
+                case 8:
+                    await admin.PauseGroupAsync(AnyGroupQueue(), AnyGroup(), TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(2), "chaos");
+                    break;
+                case < 11:
+                    await ResumeGroupAsync(admin, log, AnyGroupQueue(), AnyGroup(), CancellationToken.None);
                     break;
                 default:
                     await admin.PauseQueueAsync("default", "chaos");
@@ -36,6 +42,14 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
         }
     }
 
+    // Told before and after: this may pass a dead job over, at a moment between.
+    public static async Task ResumeGroupAsync(JobAdmin admin, ActorLog log, string queue, string group, CancellationToken cancellationToken)
+    {
+        log.Write(Word.Resume, Guid.Empty, note: $"{queue} {group}");
+        await admin.ResumeGroupAsync(queue, group, cancellationToken);
+        log.Write(Word.Resumed, Guid.Empty, note: $"{queue} {group}");
+    }
+
     private async Task CancelAsync()
     {
         if (await OneOfAsync("SELECT id FROM outbox.jobs WHERE cancel_requested_at IS NULL ORDER BY random() LIMIT 1") is { } job)
@@ -47,6 +61,10 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
         if (await OneOfAsync("SELECT id FROM outbox.job_history WHERE state <> 'completed' ORDER BY random() LIMIT 1") is { } job)
             log.Write(Word.Retry, job, note: $"{await admin.RetryAsync(job)}");
     }
+
+    private string AnyGroupQueue() => GroupQueues.All.Keys.ElementAt(random.Next(GroupQueues.All.Count));
+
+    private string AnyGroup() => $"group {random.Next(GroupQueues.Groups)}";
 
     private async Task<Guid?> OneOfAsync(string sql)
     {

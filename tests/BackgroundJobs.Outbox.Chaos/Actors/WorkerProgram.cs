@@ -28,6 +28,8 @@ internal static class WorkerProgram
             worker.HeartbeatInterval = settings.Lease / 3;
             worker.CancellationGrace = settings.Lease;
             worker.Queue("default", Concurrency);
+            foreach (var (queue, limits) in GroupQueues.All)
+                worker.Queue(queue, GroupQueues.Concurrency, limits);
         });
         using var host = builder.Build();
         StopWithParent(host.Services.GetRequiredService<IHostApplicationLifetime>());
@@ -75,6 +77,19 @@ internal static class WorkerProgram
                 return Task.CompletedTask;
             }))
             .Handle<LongJob>(Said<LongJob>(log, (job, _, token) => Task.Delay(lease * (1 + (job.Hundredths / 100.0)), TimeProvider.System, token)))
+            .Handle<GroupJob>(
+                Said<GroupJob>(log, async (job, context, token) =>
+                {
+                    await WorkAsync(job.Milliseconds, token);
+                    if (context.Failures < job.Failures)
+                        throw new InvalidOperationException("on purpose");
+                    if (job.IsPushedBack && context.Attempt == 1)
+                        context.PushBack(TimeSpan.FromMilliseconds(500));
+                }),
+                kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromMilliseconds(1500)))
+            .Handle<WaitingOnceJob>(Said<WaitingOnceJob>(log, (job, _, token) => WorkAsync(job.Milliseconds, token)))
+            .Handle<UnfinishedOnceJob>(Said<UnfinishedOnceJob>(log, (job, _, token) => WorkAsync(job.Milliseconds, token)))
+            .Handle<NewestOnceJob>(Said<NewestOnceJob>(log, (job, _, token) => WorkAsync(job.Milliseconds, token)))
             .Handle<EffectJob>(Said<EffectJob>(log, async (job, context, token) =>
             {
                 log.Write(Word.Called, context.JobId, context.Attempt);
@@ -102,6 +117,8 @@ internal static class WorkerProgram
                     log.Write(Word.Missing, context.JobId, context.Attempt);
             }));
     }
+
+    private static Task WorkAsync(int milliseconds, CancellationToken token) => Task.Delay(TimeSpan.FromMilliseconds(milliseconds), TimeProvider.System, token);
 
     private static Func<TJob, JobContext, CancellationToken, Task> Said<TJob>(ActorLog log, Func<TJob, JobContext, CancellationToken, Task> handler) =>
         async (job, context, token) =>

@@ -28,6 +28,8 @@ internal sealed class Checker
     {
         ticking = new(Broken);
         flows = new(Broken);
+        Groups = new(Broken);
+        Unique = new(Broken);
     }
 
     public int Jobs => jobs.Count;
@@ -35,6 +37,10 @@ internal sealed class Checker
     public int Ticks => ticking.Ticks;
 
     public int Released => flows.Released;
+
+    public GroupChecker Groups { get; }
+
+    public UniqueChecker Unique { get; }
 
     public int Rescues => rescues.Count;
 
@@ -72,6 +78,8 @@ internal sealed class Checker
             }
         }
 
+        Groups.Heard(transaction);
+        Unique.Heard(transaction);
         ticking.Heard(transaction, inserted);
         Enqueue(transaction, inserted);
         foreach (var effect in effects)
@@ -126,7 +134,10 @@ internal sealed class Checker
 
         ticking.Finish();
         var told = new ActorsTold { FencedRejected = fenced };
-        foreach (var each in writerLogs.SelectMany(ActorLog.Read).GroupBy(line => line.Id))
+        var writers = writerLogs.SelectMany(ActorLog.Read).ToList();
+        Unique.Finish();
+        Groups.Finish(writers.Select(line => (line, UtcOf(line.Ticks))));
+        foreach (var each in writers.GroupBy(line => line.Id))
             Told(each.Key, [.. each.Select(line => line.What)], told);
         (told.WorstRescue, var at, told.WorstRescued) = Worst(deaths, crashes);
         told.WorstRescuedAt = at - utc;

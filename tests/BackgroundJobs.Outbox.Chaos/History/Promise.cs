@@ -11,6 +11,10 @@ internal static class Promise
     public const string Fence = "I4 who lost the lease writes nothing";
     public const string Ticks = "I8 each tick of a schedule has one job";
     public const string Graph = "I12 a job runs when its parents have ended as it wished";
+    public const string Limits = "I16 no more run than limits allow";
+    public const string Order = "I17 jobs of an ordered group start one after another, in their order";
+    public const string InLine = "I18 no group is left out of its line";
+    public const string Unique = "I19 of a unique key one is enough, and none too few";
     public const string Legal = "I10 every change is a legal one";
     public const string Atomic = "I2 entity and job are committed together, once";
     public const string Honest = "I15 what a writer was told is true";
@@ -18,5 +22,5 @@ internal static class Promise
     public const string NoLeak = "I13 nothing is left behind";
     public const string Sound = "indexes agree with their tables";
 
-    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Graph, Legal, Atomic, Honest, Live, NoLeak, Sound];
+    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Graph, Limits, Order, InLine, Unique, Legal, Atomic, Honest, Live, NoLeak, Sound];
 }

@@ -1,3 +1,4 @@
+using BackgroundJobs.Outbox.Chaos.Actors;
 using BackgroundJobs.Outbox.Chaos.Faults;
 using BackgroundJobs.Outbox.Chaos.History;
 
@@ -33,6 +34,24 @@ internal sealed class ChaosReport(
 
     public int Released => checker.Released;
 
+    public int MostOfQueue => checker.Groups.MostOfQueue;
+
+    public int MostOfGroup => checker.Groups.MostOfGroup;
+
+    public int LimitsBroken => checker.Count(Promise.Limits);
+
+    public int Ordered => checker.Groups.Ordered;
+
+    public int PassedOver => checker.Groups.PassedOver;
+
+    public int OrderBroken => checker.Count(Promise.Order);
+
+    public int Met => checker.Unique.Met;
+
+    public int LetGo => checker.Unique.LetGo;
+
+    public int UniqueBroken => checker.Count(Promise.Unique);
+
     public int GraphBroken => checker.Count(Promise.Graph);
 
     public int TicksBroken => checker.Count(Promise.Ticks);
@@ -61,6 +80,9 @@ internal sealed class ChaosReport(
         .. families.Where(name => !injected.Any(fault => fault.Name == name && fault.Effect is not null)).Select(name => $"never took effect: {name}"),
         .. Unseen(checker.Ticks, "the schedule never ticked"),
         .. Unseen(checker.Released, "no job that waited for others was let go"),
+        .. Unseen(MostOfQueue >= GroupQueues.Concurrency && MostOfGroup >= GroupQueues.GroupConcurrency ? 1 : 0, "a limit was never reached"),
+        .. Unseen(Ordered, "no job of an ordered group waited while one before it was started"),
+        .. Unseen(Met, "no job of a unique key met another one"),
         .. Unseen(checker.Rescues, "no job was rescued"),
         .. Unseen(told.FencedRejected, "no write of a worker that had lost its lease was refused"),
         .. Unseen(told.UnknownCommitted, "no commit whose answer was lost turned out to have happened"),

@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text.Encodings.Web;
 using System.Text.Json;
+using BackgroundJobs.Outbox.Chaos.Actors;
 using BackgroundJobs.Outbox.Chaos.History;
 using Spectre.Console;
 
@@ -71,6 +72,15 @@ internal static class ReportWriter
             report.TicksBroken,
             report.Released,
             report.GraphBroken,
+            report.MostOfQueue,
+            report.MostOfGroup,
+            report.LimitsBroken,
+            report.Ordered,
+            report.PassedOver,
+            report.OrderBroken,
+            report.LetGo,
+            report.Met,
+            report.UniqueBroken,
             report.Told.Ok,
             report.Told.Failed,
             report.Told.Duplicate,
@@ -103,6 +113,9 @@ internal static class ReportWriter
         ("writes of workers that had lost their lease: accepted", Count(report.FencedAccepted)),
         ("writes of workers that had lost their lease: refused", Count(report.Told.FencedRejected)),
         ("jobs that waited for others: let go / too early, or cancelled without need", $"{report.Released} / {report.GraphBroken}"),
+        ($"most jobs of the limited queue / of one group of it at a time (limits: {GroupQueues.Concurrency} / {GroupQueues.GroupConcurrency})", $"{report.MostOfQueue} / {report.MostOfGroup}"),
+        ("jobs of ordered groups: started before others that waited / out of order / past a dead one by an operator", $"{report.Ordered} / {report.OrderBroken} / {report.PassedOver}"),
+        ("jobs of unique keys: let go / stood for by another one / against their rule", $"{report.LetGo} / {report.Met} / {report.UniqueBroken}"),
         ("ticks of a schedule: taken / left out, twice, early or without their job", $"{report.Ticks} / {report.TicksBroken}"),
         ("jobs rescued from dead workers", Count(report.Rescues)),
         ("commits with a lost answer: happened / did not", $"{report.Told.UnknownCommitted} / {report.Told.UnknownRolledBack}"),

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using BackgroundJobs.Outbox.Chaos.Actors;
 using BackgroundJobs.Outbox.Chaos.Faults;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Chaos;
@@ -49,6 +50,9 @@ public sealed class ChaosSmokeTests(ITestOutputHelper output) : IDisposable
         Assert.InRange(faults.Select(fault => fault.GetProperty("name").GetString()).Distinct().Count(), 15, int.MaxValue);
         Assert.True(root.GetProperty("jobs").GetInt32() > 500);
         Assert.InRange(root.GetProperty("ticks").GetInt32(), Seconds / 2, int.MaxValue);
+        Assert.InRange(root.GetProperty("mostOfGroup").GetInt32(), 1, GroupQueues.GroupConcurrency);
+        Assert.True(root.GetProperty("ordered").GetInt32() > 0);
+        Assert.True(root.GetProperty("met").GetInt32() > 0);
         Assert.True(root.GetProperty("rescues").GetInt32() > 0);
         Assert.True(root.GetProperty("fencedRejected").GetInt32() > 0);
     }

@@ -152,6 +152,32 @@ public sealed class QueueLimitsTests
     }
 
     [Fact]
+    public async Task A_group_is_not_forgotten_with_what_a_claim_has_started_in_it_meanwhile()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new() { GroupConcurrency = 1 }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), new() { Group = "a" })], Cancellation);
+        await database.ExecuteAsync("INSERT INTO outbox.job_groups (queue, job_group, state) VALUES ('default', 'a', 'idle')");
+
+        // It looks while the claim has not committed, finds an idle group, and waits for it.
+        await using var connection = await database.Admin.OpenConnectionAsync(Cancellation);
+        await using var claim = await connection.BeginTransactionAsync(Cancellation);
+        await using var command = new NpgsqlCommand(
+            $"UPDATE outbox.job_groups SET state = 'ready'; SELECT count(*) FROM outbox.claim_in_turn('default', 10, false, ARRAY['number'], '{worker}', 0, '{worker}')", connection, claim);
+        Assert.Equal(1L, await command.ExecuteScalarAsync(Cancellation));
+        var forgetting = queue.ForgetGroupsAsync(Cancellation);
+        await Eventually.TrueAsync(
+            () => database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"), "it waits for the claim");
+        await claim.CommitAsync(Cancellation);
+        await forgetting;
+
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(2), new() { Group = "a" })], Cancellation);
+        Assert.Empty(await ClaimAsync(queue, worker));
+    }
+
+    [Fact]
     public async Task A_worker_that_was_declared_dead_or_gave_a_claim_up_claims_nothing_in_turn()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

@@ -1,11 +1,14 @@
 -- Forgets groups that have nothing to do and nothing to be remembered: no job that runs, no setting, no start within the period. They come back as
--- they were when they have a job again.
+-- they were when they have a job again. Only in the version that was seen: one that a claim holds meanwhile may be idle again afterwards, and the jobs
+-- that this claim has started are not in the snapshot that would say so.
 DELETE FROM outbox.job_groups AS old
-WHERE state = 'idle'
-  AND weight = 1
-  AND concurrency IS NULL
-  AND head IS NULL
-  AND paused_until IS NULL
+USING outbox.job_groups AS seen
+WHERE old.ctid = seen.ctid
+  AND seen.state = 'idle'
+  AND old.weight = 1
+  AND old.concurrency IS NULL
+  AND old.head IS NULL
+  AND old.paused_until IS NULL
   AND NOT EXISTS (SELECT FROM outbox.jobs AS job WHERE job.id = ANY (old.holders) AND job.lease_token IS NOT NULL)
   AND NOT EXISTS (
       SELECT
