@@ -14,6 +14,8 @@ public sealed class NetworkTests
         await using var database = await ScratchDatabase.MigratedAsync();
         await using var proxy = FaultProxy.Before(database.ConnectionString);
         TaskCompletionSource started = new(), mayEnd = new();
+        // Before the worker starts: it looks then, and again in a minute.
+        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
         await using var worker = await WorkerHost.StartAsync(
             database,
             o => o.Handle<NumberJob>(async (_, _, token) =>
@@ -26,7 +28,6 @@ public sealed class NetworkTests
                 (o.ConnectionString, o.Listen, o.PollInterval) = (proxy.ConnectionString, false, TimeSpan.FromMinutes(1));
                 (o.Lease, o.HeartbeatInterval) = (TimeSpan.FromSeconds(8), TimeSpan.FromSeconds(1));
             });
-        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
         await started.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
 
         // Each takes one and a half intervals.
@@ -45,6 +46,8 @@ public sealed class NetworkTests
         await using var proxy = FaultProxy.Before(database.ConnectionString);
         var runs = 0;
         TaskCompletionSource started = new(), mayEnd = new();
+        // Before the worker starts: it looks then, and again in a minute.
+        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
         await using var worker = await WorkerHost.StartAsync(
             database,
             o => o.Handle<NumberJob>(async (_, _, token) =>
@@ -58,7 +61,6 @@ public sealed class NetworkTests
                 (o.ConnectionString, o.Listen, o.PollInterval) = (proxy.ConnectionString, false, TimeSpan.FromMinutes(1));
                 (o.Lease, o.HeartbeatInterval) = (TimeSpan.FromMinutes(2), TimeSpan.FromSeconds(40));
             });
-        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(1))], TestContext.Current.CancellationToken);
         await started.Task.WaitAsync(TimeSpan.FromSeconds(20), TimeProvider.System, TestContext.Current.CancellationToken);
 
         // No other statement of a worker that has nothing else to do is answered so: no job was not ours any more.
