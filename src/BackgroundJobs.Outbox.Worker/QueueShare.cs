@@ -12,6 +12,9 @@ internal sealed class QueueShare
     // Until then only what can start at once is claimed.
     public long NoneAheadUntil;
 
+    // Its last claim brought less than was asked for. Where it did not and none waits, the next claim is on its way, and late: it keeps its turn.
+    public bool IsIdle = true;
+
     // One over its weight; 0 in an order.
     public required double Step { get; init; }
 

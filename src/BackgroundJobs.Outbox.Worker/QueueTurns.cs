@@ -2,7 +2,7 @@ namespace BackgroundJobs.Outbox.Worker;
 
 // Several queues share slots. Every job gets a turn when it was claimed, and slots take the lowest one. In an order, that is the place of its
 // queue. By weights it is where its queue stands in virtual time, which goes on by one over the weight with each job (start-time fair queueing):
-// one of which nothing waits goes on at the present, without credit. Claims follow the same turns, so that no queue fills the slots of another.
+// one that had nothing to do goes on at the present, without credit. Claims follow the same turns, so that no queue fills the slots of another.
 internal sealed class QueueTurns
 {
     // How long jobs wait here while none of their queue starts, and for how long then nothing is claimed ahead of it.
@@ -77,7 +77,7 @@ internal sealed class QueueTurns
     }
 
     private double NextTurn(WorkerQueue queue) =>
-        !inOrder && Volatile.Read(ref queue.Share!.Waiting) == 0 ? Math.Max(queue.Share.Next, Volatile.Read(ref present)) : queue.Share!.Next;
+        !inOrder && queue.Share!.IsIdle && Volatile.Read(ref queue.Share.Waiting) == 0 ? Math.Max(queue.Share.Next, Volatile.Read(ref present)) : queue.Share!.Next;
 
     private int Waiting => queues.Sum(each => each.Share!.Waiting);
 

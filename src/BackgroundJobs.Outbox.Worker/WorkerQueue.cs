@@ -107,6 +107,8 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         if (!request.Suspects)
             InVain = request.InTurn && MayHaveMore && jobs.Count == 0;
         slots.Add(this, jobs);
+        if (Share is not null && !request.Suspects)
+            Share.IsIdle = jobs.Count < request.Limit;
     }
 
     public void Ended(ClaimedJob job)

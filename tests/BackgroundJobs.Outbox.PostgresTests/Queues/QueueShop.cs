@@ -12,6 +12,7 @@ internal sealed class QueueShop : IAsyncDisposable
     private readonly List<string> starts = [];
     private readonly SemaphoreSlim passes = new(0);
     private volatile bool closed;
+    private volatile bool claims;
 
     public ScratchDatabase Database { get; private set; } = null!;
 
@@ -32,15 +33,24 @@ internal sealed class QueueShop : IAsyncDisposable
     {
         Worker = await WorkerHost.StartAsync(
             Database,
-            o => o.Handle<NumberJob>(async (_, context, token) =>
+            o =>
             {
-                lock (gate)
-                    starts.Add(context.Queue);
-                if (closed)
-                    await passes.WaitAsync(token);
-                else
-                    await (gauge?.Invoke(context) ?? new Gauge()).RunAsync(work ?? (() => Task.CompletedTask));
-            }),
+                // One claim after the other.
+                o.FaultPoint = point =>
+                {
+                    claims = point switch { "claim" => true, "claim answered" => false, _ => claims };
+                    return Task.CompletedTask;
+                };
+                o.Handle<NumberJob>(async (_, context, token) =>
+                {
+                    lock (gate)
+                        starts.Add(context.Queue);
+                    if (closed)
+                        await passes.WaitAsync(token);
+                    else
+                        await (gauge?.Invoke(context) ?? new Gauge()).RunAsync(work ?? (() => Task.CompletedTask));
+                });
+            },
             queues);
     }
 
@@ -60,6 +70,10 @@ internal sealed class QueueShop : IAsyncDisposable
     public Task StartedAsync(int jobs) => Eventually.TrueAsync(() => Starts.Count >= jobs, $"{jobs} have started");
 
     public Task<long> ClaimedAsync(string queue) => Database.ScalarAsync<long>($"SELECT count(*) FROM outbox.jobs WHERE queue = '{queue}' AND lease_token IS NOT NULL");
+
+    // So many are the worker's, and it knows, which is a moment after the database does.
+    public Task HasClaimedAsync(string queue, int jobs) =>
+        Eventually.TrueAsync(async () => await ClaimedAsync(queue) >= jobs && !claims, $"{jobs} of {queue} are claimed", 5);
 
     // Jobs of "low" run fast until many are claimed ahead; then the door closes, and those wait behind what runs.
     public async Task ClaimAheadAsync()

@@ -1,5 +1,3 @@
-using System.Diagnostics;
-using System.Reflection;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Samples;
@@ -7,17 +5,14 @@ namespace BackgroundJobs.Outbox.PostgresTests.Samples;
 // The sample as a user runs it.
 public sealed class InvoicesTests
 {
-    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(2);
-
-    private static string Program => typeof(InvoicesTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>()
-        .Single(each => each.Key == "InvoicesProgram").Value!;
+    private static readonly SampleProcess Sample = new("InvoicesProgram", TimeSpan.FromMinutes(2));
 
     [Fact]
     public async Task The_sample_tells_its_story_and_the_database_says_the_same()
     {
         await using var database = await ScratchDatabase.EmptyAsync();
 
-        var (exitCode, output) = await RunAsync("--connection", database.ConnectionString);
+        var (exitCode, output) = await Sample.RunAsync("--connection", database.ConnectionString);
 
         Assert.True(exitCode == 0, output);
         List<string> lines = [.. output.Split('\n', StringSplitOptions.RemoveEmptyEntries)];
@@ -49,29 +44,10 @@ public sealed class InvoicesTests
     {
         foreach (var arguments in new[] { new[] { "--connection", "Host=127.0.0.1;Port=1;Username=nobody;Timeout=2" }, ["--help"] })
         {
-            var (exitCode, output) = await RunAsync(arguments);
+            var (exitCode, output) = await Sample.RunAsync(arguments);
             Assert.Equal(2, exitCode);
             Assert.NotEmpty(output);
             Assert.DoesNotContain("   at ", output, StringComparison.Ordinal);
-        }
-    }
-
-    private static async Task<(int ExitCode, string Output)> RunAsync(params string[] arguments)
-    {
-        var start = new ProcessStartInfo("dotnet", [Program, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        using var process = Process.Start(start)!;
-        using var limit = new CancellationTokenSource(Limit, TimeProvider.System);
-        try
-        {
-            var output = process.StandardOutput.ReadToEndAsync(limit.Token);
-            var errors = process.StandardError.ReadToEndAsync(limit.Token);
-            await process.WaitForExitAsync(limit.Token);
-            return (process.ExitCode, await output + await errors);
-        }
-        catch
-        {
-            process.Kill(entireProcessTree: true);
-            throw;
         }
     }
 }

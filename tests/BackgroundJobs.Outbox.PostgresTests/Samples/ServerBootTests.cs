@@ -1,6 +1,5 @@
 using System.Diagnostics;
 using System.Globalization;
-using System.Reflection;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using BackgroundJobs.Outbox.PostgresTests.Support;
@@ -10,13 +9,10 @@ namespace BackgroundJobs.Outbox.PostgresTests.Samples;
 // The sample as a user runs it: a process of its own, with worker processes of its own.
 public sealed partial class ServerBootTests : IDisposable
 {
-    private static readonly TimeSpan Limit = TimeSpan.FromMinutes(3);
-
     private readonly DirectoryInfo folder = Directory.CreateTempSubdirectory("serverboot");
 
     // Where the build put the sample, by the project file: the same configuration as this test.
-    private static string Program => typeof(ServerBootTests).Assembly.GetCustomAttributes<AssemblyMetadataAttribute>()
-        .Single(each => each.Key == "ServerBootProgram").Value!;
+    private static readonly SampleProcess Sample = new("ServerBootProgram", TimeSpan.FromMinutes(3));
 
     public void Dispose() => folder.Delete(recursive: true);
 
@@ -26,7 +22,7 @@ public sealed partial class ServerBootTests : IDisposable
         var server = await TestServer.GetAsync();
         var json = Path.Combine(folder.FullName, "report.json");
 
-        var (exitCode, output) = await RunAsync("--servers", "60", "--seed", "3", "--connection", server.ConnectionString, "--json", json);
+        var (exitCode, output) = await Sample.RunAsync("--servers", "60", "--seed", "3", "--connection", server.ConnectionString, "--json", json);
 
         Assert.True(exitCode == 0, output);
         using var report = JsonDocument.Parse(await File.ReadAllTextAsync(json));
@@ -58,7 +54,7 @@ public sealed partial class ServerBootTests : IDisposable
             ["name,region,size", "web-01,eu,small", "web-02,eu", ",eu,small", "web-03,eu,huge", "", "web-04,\"eu,small", "web-05,eu,large", "web-05,eu,small", "\"web-06\",eu,xlarge"]);
         var json = Path.Combine(folder.FullName, "report.json");
 
-        var (exitCode, output) = await RunAsync("--file", file, "--connection", server.ConnectionString, "--json", json);
+        var (exitCode, output) = await Sample.RunAsync("--file", file, "--connection", server.ConnectionString, "--json", json);
 
         Assert.True(exitCode == 0, output);
         foreach (var line in new[] { 3, 4, 5, 7, 9 })
@@ -72,30 +68,11 @@ public sealed partial class ServerBootTests : IDisposable
     [Fact]
     public async Task A_wrong_server_ends_it_with_a_message_and_not_with_a_stack()
     {
-        var (exitCode, output) = await RunAsync("--connection", "Host=127.0.0.1;Port=1;Username=nobody;Timeout=2");
+        var (exitCode, output) = await Sample.RunAsync("--connection", "Host=127.0.0.1;Port=1;Username=nobody;Timeout=2");
 
         Assert.Equal(2, exitCode);
         Assert.Contains("does not answer", output, StringComparison.Ordinal);
         Assert.DoesNotContain("   at ", output, StringComparison.Ordinal);
-    }
-
-    private static async Task<(int ExitCode, string Output)> RunAsync(params string[] arguments)
-    {
-        var start = new ProcessStartInfo("dotnet", [Program, .. arguments]) { RedirectStandardOutput = true, RedirectStandardError = true };
-        using var process = Process.Start(start)!;
-        using var limit = new CancellationTokenSource(Limit, TimeProvider.System);
-        try
-        {
-            var output = process.StandardOutput.ReadToEndAsync(limit.Token);
-            var errors = process.StandardError.ReadToEndAsync(limit.Token);
-            await process.WaitForExitAsync(limit.Token);
-            return (process.ExitCode, await output + await errors);
-        }
-        catch
-        {
-            process.Kill(entireProcessTree: true);
-            throw;
-        }
     }
 
     // The sample names each worker with its process id.
