@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.schedules') AND attname = 'job_group') THEN
+    IF to_regprocedure('outbox.takes_turns(text)') IS NULL THEN
         RETURN;
     END IF;
 
@@ -91,6 +91,9 @@ BEGIN
     GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]), outbox.settle_unique_jobs() TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
     GRANT EXECUTE ON FUNCTION
+        outbox.takes_turns(text),
+        outbox.room_in_queue(text, integer),
+        outbox.note_started(text, uuid[]),
         outbox.file_groups(text, timestamptz[], uuid[], integer),
         outbox.claim_in_turn(text, integer, boolean, text[], uuid, integer, uuid),
         outbox.free_groups(text[], text[]),

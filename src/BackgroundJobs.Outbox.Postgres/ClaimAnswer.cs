@@ -12,6 +12,9 @@ internal sealed record ClaimAnswer(ClaimRequest Request, List<ClaimedJob> Jobs)
 
     public DateTime? LookAt { get; set; }
 
-    // Groups stand in line, also after this claim.
+    // Groups stand in line, also after this claim; or there are none, and the queue has no room now.
     public bool InLine { get; set; }
+
+    // The next claim of the queue is to be in the turn of its groups.
+    public bool TakesTurns { get; set; }
 }

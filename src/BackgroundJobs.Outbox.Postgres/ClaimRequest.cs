@@ -7,8 +7,19 @@ internal sealed record ClaimRequest(
     // Goes up when a claim had no answer: those of earlier epochs claim nothing any more.
     public int Epoch { get; init; }
 
-    // Of a queue with limits: jobs in the turn of their groups; the positions are those from which new groups are looked for.
-    public bool InTurn { get; init; }
+    // Of a queue with limits.
+    public bool Limited { get; init; }
+
+    // Of one whose groups take turns: jobs in the turn of their groups; the positions are those from which new groups are looked for.
+    public bool InTurn
+    {
+        get;
+        init
+        {
+            field = value;
+            Limited |= value;
+        }
+    }
 
     public Guid LeaseToken { get; } = Guid.NewGuid();
 

@@ -18,8 +18,8 @@ public sealed partial class JobQueue
         if (requests.Count > 1)
             requests = [.. requests.OrderBy(each => each.Queue, StringComparer.Ordinal)];
 
-        // Whatever the sessions' default is: in turn, what is read after a lock must be what is true then. A claim without turns is one statement.
-        var transaction = !indexed && requests.Any(each => each.InTurn) ? await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false) : null;
+        // Whatever the sessions' default is: where there are limits, what is read after a lock must be what is true then. A claim without limits is one statement.
+        var transaction = !indexed && requests.Any(each => each.Limited) ? await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted).ConfigureAwait(false) : null;
         await using var batch = new NpgsqlBatch(connection, transaction);
         if (!indexed)
             batch.BatchCommands.Add(UseIndexes());
@@ -78,15 +78,11 @@ public sealed partial class JobQueue
             ("epoch", Value(request.Epoch)),
             ("lease_token", Value(request.LeaseToken)),
         ];
-        if (!request.InTurn)
-        {
-            batch.Add(Sql("claim_jobs").BatchCommand([
+        batch.Add(request.InTurn
+            ? Sql("claim_in_turn").BatchCommand(values)
+            : Sql("claim_jobs").BatchCommand([
                 .. values, ("after_run_at", Value(request.AfterRunAt, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)), ("after_id", Value(request.AfterId))]));
-            return;
-        }
-
-        batch.Add(Sql("claim_in_turn").BatchCommand(values));
-        if (!request.Suspects)
+        if (request is { Limited: true, Suspects: false })
             batch.Add(Sql("next_look").BatchCommand(("queue", Value(request.Queue))));
     }
 
@@ -105,16 +101,15 @@ public sealed partial class JobQueue
         var jobs = answer.Jobs;
         while (await reader.ReadAsync().ConfigureAwait(false))
             jobs.Add(Read(reader, request));
-        if (request.InTurn)
+        if (request is { Limited: true, Suspects: false } && await reader.NextResultAsync().ConfigureAwait(false) && await reader.ReadAsync().ConfigureAwait(false))
         {
-            if (!request.Suspects && await reader.NextResultAsync().ConfigureAwait(false) && await reader.ReadAsync().ConfigureAwait(false))
-            {
-                answer.LookAt = reader.IsDBNull(0) ? null : reader.GetDateTime(0);
-                answer.InLine = reader.GetBoolean(1);
-            }
-
-            return answer;
+            answer.LookAt = reader.IsDBNull(0) ? null : reader.GetDateTime(0);
+            answer.InLine = reader.GetBoolean(1);
+            answer.TakesTurns = reader.GetBoolean(2);
         }
+
+        if (request.InTurn)
+            return answer;
 
         // RETURNING has no order of its own; jobs that were never changed come as they were inserted.
         for (var at = 1; at < jobs.Count; at++)
@@ -171,6 +166,7 @@ public sealed partial class JobQueue
         Errors = Text(row, 15),
         WorkflowId = row.IsDBNull(17) ? null : row.GetGuid(17),
         Group = Text(row, 18),
+        Limited = request.Limited,
         InTurn = request.InTurn,
         LeaseToken = request.LeaseToken,
         WorkerId = request.WorkerId,

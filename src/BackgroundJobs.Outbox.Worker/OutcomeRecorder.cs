@@ -26,7 +26,7 @@ internal sealed class OutcomeRecorder(JobQueue queue, bool prepare, ILogger logg
         (await queue.SettleAsync(connection, [.. jobs], CancellationToken.None).ConfigureAwait(false)).More;
 
     public Task FreeAsync(NpgsqlConnection connection, List<ClaimedJob> jobs) =>
-        queue.FreeGroupsAsync(connection, jobs.ConvertAll(each => (each.Queue, each.Group)));
+        queue.FreeGroupsAsync(connection, [.. jobs.Where(each => each.InTurn).Select(each => (each.Queue, each.Group))]);
 
     private async Task FinishAloneAsync(NpgsqlConnection connection, FinishedJob job)
     {

@@ -69,7 +69,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
                 break;
             case JobEnd.Recorded:
                 held.Remove(job);
-                if (job.InTurn)
+                if (job.Limited)
                     leaving.Add(job);
                 if (job.WorkflowId is not null)
                 {
@@ -183,7 +183,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         {
             Count(job(each), -1);
             held.Remove(job(each));
-            if (job(each).InTurn)
+            if (job(each).Limited)
                 leaving.Add(job(each));
         }
 

@@ -10,7 +10,10 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
 
     private readonly ClaimCursor cursor = new();
 
-    // In a queue with limits: a look from the beginning, a part at a time, between those for what is new.
+    // Its groups take turns, as the last claim has told: not every queue with limits has groups.
+    private bool inTurn;
+
+    // There: a look from the beginning, a part at a time, between those for what is new.
     private readonly ClaimCursor sweep = new();
     private bool sweeping;
     private bool sweptLast;
@@ -29,7 +32,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
 
     public bool HasSuspects { get; set; }
 
-    // It has limits: its jobs are claimed in the turn of their groups.
+    // It has limits.
     public bool Limited
     {
         get;
@@ -40,11 +43,12 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
             field = value;
             cursor.MoveToStart();
             MayHaveMore = true;
-            sweeping = false;
+            (inTurn, sweeping) = (false, false);
         }
     }
 
-    // Groups stand in line of which a claim has got nothing: another one had them locked, or their jobs are of kinds unknown here.
+    // Groups stand in line of which a claim has got nothing: another one had them locked, or their jobs are of kinds unknown here. Or its limit is
+    // reached: what ends elsewhere is not told here.
     public long LookAgainAt { get; private set; } = long.MaxValue;
 
     // As many start in a period as may: none is claimed before it can start.
@@ -63,14 +67,14 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
 
     public bool RunsSuspect => Volatile.Read(ref suspectsRunning) > 0;
 
-    public ClaimRequest SuspectRequest(Guid worker, string[] kinds) => ClaimRequest.Everything(name, 1, worker, kinds, suspects: true) with { InTurn = Limited };
+    public ClaimRequest SuspectRequest(Guid worker, string[] kinds) => ClaimRequest.Everything(name, 1, worker, kinds, suspects: true) with { Limited = Limited, InTurn = inTurn };
 
     public ClaimRequest Request(int room, Guid worker, string[] kinds)
     {
         var isFull = Full && !sweeping && time.GetTimestamp() >= fullAgainAt;
-        if (Limited)
+        if (inTurn)
             return InTurnRequest(isFull, room, worker, kinds);
-        return isFull ? ClaimRequest.Everything(name, room, worker, kinds) : cursor.Request(name, room, worker, kinds);
+        return (isFull ? ClaimRequest.Everything(name, room, worker, kinds) : cursor.Request(name, room, worker, kinds)) with { Limited = Limited };
     }
 
     public void Take(ClaimAnswer answer, TimeSpan took)
@@ -84,7 +88,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         }
         else
         {
-            MayHaveMore = jobs.Count >= request.Limit;
+            MayHaveMore = jobs.Count >= (request.Limited ? 1 : request.Limit);
             if (request.Full)
             {
                 // A full claim walks the dead; it may have a twentieth of the time. But what it alone can find must not wait for ever,
@@ -94,9 +98,12 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
             }
 
             cursor.Advance(jobs, request.Full);
-            if (!MayHaveMore && PassedOver is { } until)
+            if (!MayHaveMore && !answer.InLine && PassedOver is { } until)
                 cursor.PassOver(until);
         }
+
+        if (request is { Limited: true, Suspects: false })
+            Wait(answer);
 
         foreach (var job in jobs)
         {
@@ -161,6 +168,15 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         }
 
         MayHaveMore = sweeping || answer.MoreToSee || answer.Jobs.Count > 0;
+    }
+
+    private void Wait(ClaimAnswer answer)
+    {
+        if (answer.TakesTurns != inTurn && Limited)
+        {
+            (inTurn, sweeping) = (answer.TakesTurns, false);
+            MayHaveMore = true;
+        }
 
         // 20 ms at first, 1.3 s at last.
         looksInVain = answer.InLine && answer.Jobs.Count == 0 ? Math.Min(looksInVain + 1, 7) : 0;

@@ -50,5 +50,8 @@ internal sealed record ClaimedJob
     public string? Group { get; init; }
 
     // Of a queue with limits: its end may make room for others.
+    public bool Limited { get; init; }
+
+    // Of one whose groups take turns: its group is told of the end.
     public bool InTurn { get; init; }
 }

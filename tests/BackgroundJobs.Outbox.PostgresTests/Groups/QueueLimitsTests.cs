@@ -159,13 +159,13 @@ public sealed class QueueLimitsTests
         var queue = new JobQueue(database.DataSource);
         var worker = await Workers.RegisterAsync(database);
         await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), new() { Group = "a" })], Cancellation);
-        await database.ExecuteAsync("INSERT INTO outbox.job_groups (queue, job_group, state) VALUES ('default', 'a', 'idle')");
+        await database.ExecuteAsync("INSERT INTO outbox.job_groups (queue, job_group, state) VALUES ('default', 'a', 'idle'), ('default', 'b', 'idle')");
 
         // It looks while the claim has not committed, finds an idle group, and waits for it.
         await using var connection = await database.Admin.OpenConnectionAsync(Cancellation);
         await using var claim = await connection.BeginTransactionAsync(Cancellation);
         await using var command = new NpgsqlCommand(
-            $"UPDATE outbox.job_groups SET state = 'ready'; SELECT count(*) FROM outbox.claim_in_turn('default', 10, false, ARRAY['number'], '{worker}', 0, '{worker}')", connection, claim);
+            $"UPDATE outbox.job_groups SET state = 'ready' WHERE job_group = 'a'; SELECT count(*) FROM outbox.claim_in_turn('default', 10, false, ARRAY['number'], '{worker}', 0, '{worker}')", connection, claim);
         Assert.Equal(1L, await command.ExecuteScalarAsync(Cancellation));
         var forgetting = queue.ForgetGroupsAsync(Cancellation);
         await Eventually.TrueAsync(

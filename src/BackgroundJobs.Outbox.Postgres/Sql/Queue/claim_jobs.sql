@@ -1,4 +1,4 @@
--- Claims the due jobs of one queue without limits (claim_in_turn.sql), most urgent priority first, at most @limit. What is claimed belongs to @worker until it is recorded,
+-- Claims the due jobs of one queue whose groups take no turns (else claim_in_turn.sql), most urgent priority first, at most @limit, and no more than the limits of the queue allow. What is claimed belongs to @worker until it is recorded,
 -- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
@@ -14,15 +14,19 @@ WITH claimable AS MATERIALIZED (
     END AS kinds
 ),
 quota AS MATERIALIZED (
-    SELECT CASE
-        WHEN kinds = '{}' THEN 0
-        WHEN EXISTS (SELECT FROM outbox.queues WHERE name = @queue AND (paused_at IS NOT NULL OR paused_until > now() OR limited)) THEN 0
-        ELSE @limit::integer
-    END AS jobs
+    SELECT
+        known.limited,
+        CASE
+            WHEN kinds = '{}' THEN 0
+            WHEN known.paused_at IS NOT NULL OR known.paused_until > now() THEN 0
+            WHEN known.limited THEN CASE WHEN outbox.takes_turns(@queue) THEN 0 ELSE outbox.room_in_queue(@queue, @limit) END
+            ELSE @limit::integer
+        END AS jobs
     FROM claimable
+    LEFT JOIN outbox.queues AS known ON known.name = @queue
 ),
 first AS MATERIALIZED (
-    SELECT ctid
+    SELECT ctid, id
     FROM outbox.jobs
     WHERE queue = @queue
       AND priority = 1
@@ -37,7 +41,7 @@ first AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 second AS MATERIALIZED (
-    SELECT ctid
+    SELECT ctid, id
     FROM outbox.jobs
     WHERE queue = @queue
       AND priority = 2
@@ -52,7 +56,7 @@ second AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 third AS MATERIALIZED (
-    SELECT ctid
+    SELECT ctid, id
     FROM outbox.jobs
     WHERE queue = @queue
       AND priority = 3
@@ -67,7 +71,7 @@ third AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 fourth AS MATERIALIZED (
-    SELECT ctid
+    SELECT ctid, id
     FROM outbox.jobs
     WHERE queue = @queue
       AND priority = 4
@@ -82,13 +86,13 @@ fourth AS MATERIALIZED (
     FOR NO KEY UPDATE SKIP LOCKED
 ),
 due_jobs AS MATERIALIZED (
-    SELECT ctid FROM first
+    SELECT ctid, id FROM first
     UNION ALL
-    SELECT ctid FROM second
+    SELECT ctid, id FROM second
     UNION ALL
-    SELECT ctid FROM third
+    SELECT ctid, id FROM third
     UNION ALL
-    SELECT ctid FROM fourth
+    SELECT ctid, id FROM fourth
 ),
 alive AS MATERIALIZED (
     SELECT id
@@ -98,6 +102,12 @@ alive AS MATERIALIZED (
       AND claim_epoch = @epoch
       AND EXISTS (SELECT FROM due_jobs)
     FOR KEY SHARE
+),
+noted AS MATERIALIZED (
+    SELECT outbox.note_started(@queue, ARRAY(SELECT id FROM due_jobs))
+    FROM alive
+    CROSS JOIN quota
+    WHERE quota.limited
 )
 UPDATE outbox.jobs AS job
 SET attempt = least(attempt, 2147483646) + 1,
@@ -106,6 +116,7 @@ SET attempt = least(attempt, 2147483646) + 1,
     claimed_at = clock_timestamp()
 FROM alive
 WHERE job.ctid = ANY (ARRAY(SELECT ctid FROM due_jobs))
+  AND (SELECT count(*) FROM noted) >= 0
 RETURNING
     job.id,
     job.kind,

@@ -1,5 +1,6 @@
 -- When a queue with limits is to be looked at again although nothing ends in it and nothing becomes due: a pause is over, or a period. And whether
--- groups stand in line: one that another claim has locked just now is passed over, and nobody tells of it.
+-- groups stand in line (one that another claim has locked just now is passed over, and nobody tells of it), or, without groups, jobs may wait for room. And
+-- whether groups take turns at all.
 -- Invariant: a moment that is still to come. One that has passed (of a queue that is paused, say) would be looked for again and again.
 SELECT least(
     (
@@ -25,4 +26,12 @@ SELECT least(
         GROUP BY limits.rate, limits.rate_period
         HAVING sum(each.jobs) >= limits.rate
     )) AS look_at,
-    EXISTS (SELECT FROM outbox.job_groups WHERE queue = @queue AND state = 'ready') AS in_line
+    EXISTS (SELECT FROM outbox.job_groups WHERE queue = @queue AND state = 'ready') OR (
+        SELECT outbox.room_in_queue(@queue, 1) = 0
+        FROM outbox.queues
+        WHERE name = @queue
+          AND paused_at IS NULL
+          AND coalesce(paused_until <= now(), true)
+          AND takes_turns.takes_turns IS FALSE) IS TRUE AS in_line,
+    coalesce(takes_turns.takes_turns, false) AS takes_turns
+FROM outbox.takes_turns(@queue)
