@@ -63,12 +63,12 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regprocedure('outbox.takes_turns(text)') IS NULL THEN
+    IF to_regclass('outbox.queue_holders') IS NULL THEN
         RETURN;
     END IF;
 
     REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.schedules, outbox.schedule_ticks,
-        outbox.job_waits, outbox.unsettled_jobs, outbox.job_groups, outbox.paused_kinds, outbox.migrations, outbox.all_jobs
+        outbox.job_waits, outbox.unsettled_jobs, outbox.job_groups, outbox.queue_holders, outbox.paused_kinds, outbox.migrations, outbox.all_jobs
         FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
     -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
@@ -101,7 +101,7 @@ BEGIN
         outbox.set_limits(text, boolean, integer, integer, interval, integer, integer, interval, text, text)
         TO outbox_worker;
     GRANT SELECT, DELETE ON outbox.job_groups TO outbox_worker;
-    GRANT SELECT ON outbox.queues, outbox.paused_kinds TO outbox_worker;
+    GRANT SELECT ON outbox.queues, outbox.queue_holders, outbox.paused_kinds TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
 
     GRANT INSERT (id, kind, args, headers, queue, priority, max_attempts, job_group) ON outbox.jobs TO outbox_worker;
@@ -119,7 +119,8 @@ BEGIN
         cancel_requested_at, traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule, met_id, errors) ON outbox.all_jobs TO outbox_inspector;
     -- The newest minutes of the history are found by its pages.
     GRANT SELECT (ctid) ON outbox.job_history TO outbox_inspector;
-    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks, outbox.job_waits, outbox.job_groups, outbox.paused_kinds TO outbox_inspector;
+    GRANT SELECT ON outbox.workers, outbox.queues, outbox.operations, outbox.schedule_ticks, outbox.job_waits, outbox.job_groups, outbox.queue_holders,
+        outbox.paused_kinds TO outbox_inspector;
     GRANT SELECT (
         name, kind, queue, priority, max_attempts, job_group, cron, every, time_zone, missed, missed_limit, overlap, paused_at, changed_at, version,
         declared, last_at, last_job_id, next_at, problem) ON outbox.schedules TO outbox_inspector;
@@ -134,6 +135,7 @@ BEGIN
     GRANT INSERT, DELETE, UPDATE (finished_at) ON outbox.job_history TO outbox_operator;
     GRANT INSERT, UPDATE ON outbox.queues TO outbox_operator;
     GRANT SELECT, INSERT, UPDATE ON outbox.job_groups TO outbox_operator;
+    GRANT SELECT ON outbox.queue_holders TO outbox_operator;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.paused_kinds TO outbox_operator;
     GRANT EXECUTE ON FUNCTION
         outbox.free_groups(text[], text[]),

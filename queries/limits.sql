@@ -13,8 +13,9 @@ SELECT
     CASE
         WHEN limits.concurrency IS NOT NULL THEN (
             SELECT count(*)
-            FROM outbox.jobs AS job
-            WHERE job.id = ANY (limits.holders)
+            FROM outbox.queue_holders AS part
+            JOIN outbox.jobs AS job ON job.id = ANY (part.ids)
+            WHERE part.queue = limits.name
               AND job.lease_token IS NOT NULL)
     END AS running,
     limits.rate,

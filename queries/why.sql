@@ -69,7 +69,6 @@ facts AS (
         queues.paused_until,
         queues.limited,
         queues.concurrency,
-        queues.holders,
         coalesce(groups.concurrency, queues.group_concurrency) AS group_concurrency,
         queues.group_order,
         groups.state AS group_state,
@@ -147,7 +146,7 @@ SELECT
             format('Its group %s is at its limit: %s of %s run.', left(job_group, 80), of_group.jobs, CASE WHEN group_order = 'any' THEN group_concurrency ELSE 1 END)
         WHEN group_state = 'later' THEN format('As many of its group %s have started as may: the next one at %s.', left(job_group, 80), date_trunc('second', group_look_at))
         WHEN of_queue.jobs >= concurrency THEN format('Its queue %s is at its limit: %s of %s run.', queue, of_queue.jobs, concurrency)
-        WHEN limited THEN format('It waits for the turn of its group%s in queue %s.', coalesce(' ' || left(job_group, 80), ''), queue)
+        WHEN limited AND (job_group IS NOT NULL OR group_state IS NOT NULL) THEN format('It waits for the turn of its group%s in queue %s.', coalesce(' ' || left(job_group, 80), ''), queue)
         WHEN ahead.jobs = 0 THEN format('It is the next one of queue %s, due since %s: a slot must become free, or a worker look.', queue, due_at)
         ELSE format('It is behind %s jobs of queue %s, due since %s.', CASE WHEN ahead.jobs >= 1000 THEN '1000 or more' ELSE ahead.jobs::text END, queue, due_at)
     END AS why
@@ -196,8 +195,9 @@ CROSS JOIN LATERAL (
 ) AS of_group
 CROSS JOIN LATERAL (
     SELECT count(*) AS jobs
-    FROM outbox.jobs AS running
-    WHERE running.id = ANY (facts.holders)
+    FROM outbox.queue_holders AS part
+    JOIN outbox.jobs AS running ON running.id = ANY (part.ids)
+    WHERE part.queue = facts.queue
       AND running.lease_token IS NOT NULL
 ) AS of_queue
 LIMIT 1;

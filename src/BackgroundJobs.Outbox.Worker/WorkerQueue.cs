@@ -98,7 +98,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
             }
 
             cursor.Advance(jobs, request.Full);
-            if (!MayHaveMore && !answer.InLine && PassedOver is { } until)
+            if (!MayHaveMore && answer is { InLine: false, LookAt: null } && PassedOver is { } until)
                 cursor.PassOver(until);
         }
 

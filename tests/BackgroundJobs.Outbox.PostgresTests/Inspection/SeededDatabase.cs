@@ -73,6 +73,11 @@ public sealed class SeededDatabase : IAsyncLifetime, ICollectionFixture<SeededDa
             SELECT 'q' || n, true, 10, 100, interval '1 minute'
             FROM generate_series(0, 2) AS n
             ON CONFLICT (name) DO UPDATE SET limited = true, concurrency = 10, rate = 100, rate_period = interval '1 minute';
+            INSERT INTO outbox.queue_holders (queue, part, jobs, ids)
+            SELECT queue, 1, 20, array_agg(id)
+            FROM (SELECT queue, id, row_number() OVER (PARTITION BY queue) AS nth FROM outbox.jobs WHERE queue IN ('q0', 'q1', 'q2')) AS numbered
+            WHERE nth <= 20
+            GROUP BY queue;
             INSERT INTO outbox.job_groups (queue, job_group, state, look_at, holders)
             SELECT 'q' || n % 3, 'group-' || n, (ARRAY['ready', 'full', 'later', 'failed', 'idle'])[1 + n % 5], now() + interval '1 day', ARRAY[gen_random_uuid()]
             FROM generate_series(1, 60000) AS n

@@ -24,9 +24,11 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
     {
         happened.Clear();
         await TextsAsync($$"""
-            DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM outbox.job_groups; DELETE FROM outbox.queues;
-            INSERT INTO outbox.queues (name, limited, concurrency, group_concurrency, group_order, holders)
-            VALUES ('lane', true, 2, {{(order == "any" ? "1" : "NULL")}}, '{{order}}', '{ {{Held}} }');
+            DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM outbox.job_groups; DELETE FROM outbox.queues; DELETE FROM outbox.queue_holders;
+            INSERT INTO outbox.queues (name, limited, concurrency, group_concurrency, group_order)
+            VALUES ('lane', true, 2, {{(order == "any" ? "1" : "NULL")}}, '{{order}}');
+            INSERT INTO outbox.queue_holders (queue, part, jobs, ids)
+            VALUES ('lane', 1, 1, '{ {{Held}} }');
             INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
             VALUES ('{{A}}', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
                    ('{{B}}', 'b', 'h', 1, '1', interval '1 day', '{}', '{a}', now()),

@@ -1,7 +1,8 @@
 -- When a queue with limits is to be looked at again although nothing ends in it and nothing becomes due: a pause is over, or a period. And whether
 -- groups stand in line (one that another claim has locked just now is passed over, and nobody tells of it), or, without groups, jobs may wait for room. And
 -- whether groups take turns at all.
--- Invariant: a moment that is still to come. One that has passed (of a queue that is paused, say) would be looked for again and again.
+-- Invariants: jobs wait if the claim has found no room, so what it has noted is counted as it left it, and not asked again: one may have ended since. And a
+-- moment that is still to come: one that has passed (of a queue that is paused, say) would be looked for again and again.
 SELECT least(
     (
         SELECT look_at
@@ -26,12 +27,12 @@ SELECT least(
         GROUP BY limits.rate, limits.rate_period
         HAVING sum(each.jobs) >= limits.rate
     )) AS look_at,
-    EXISTS (SELECT FROM outbox.job_groups WHERE queue = @queue AND state = 'ready') OR (
-        SELECT outbox.room_in_queue(@queue, 1) = 0
-        FROM outbox.queues
-        WHERE name = @queue
-          AND paused_at IS NULL
-          AND coalesce(paused_until <= now(), true)
-          AND takes_turns.takes_turns IS FALSE) IS TRUE AS in_line,
+    EXISTS (SELECT FROM outbox.job_groups WHERE queue = @queue AND state = 'ready') OR EXISTS (
+        SELECT
+        FROM outbox.queues AS limits
+        WHERE limits.name = @queue
+          AND limits.paused_at IS NULL
+          AND takes_turns.takes_turns IS FALSE
+          AND limits.concurrency <= (SELECT sum(part.jobs) FROM outbox.queue_holders AS part WHERE part.queue = limits.name)) AS in_line,
     coalesce(takes_turns.takes_turns, false) AS takes_turns
 FROM outbox.takes_turns(@queue)
