@@ -10,33 +10,38 @@ public sealed class GroupModelTests(ITestOutputHelper output)
 {
     private const int Steps = 400;
     private const int MaxCrashes = 4;
-    private const int EnoughOpen = 40;
+    private const int Few = 40;
+    private const int Many = 400;
 
     private static readonly TimeSpan Later = TimeSpan.FromMinutes(50);
     private static readonly TimeSpan HalfAMinute = TimeSpan.FromSeconds(31);
+    private static readonly TimeSpan PartOfAPeriod = Period * 0.37;
 
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
     // 0: another one each time.
-    [Fault("J15", "jobs of groups, of limits and orders by chance, are enqueued, claimed, ended, cancelled, pushed back and paused; workers die", "a claim takes what a model lets start, in its order; at the end everything has run")]
+    [Fault("J15", "jobs of groups, of limits, rates, weights and orders by chance, are enqueued, claimed, ended, cancelled, pushed back and paused; workers die", "a claim takes all that a model lets start, in its order, and of each group by its weight; at the end everything has run")]
     [Fault("J16", "an end is not told to its full group: its process did not live to", "the group is looked at half a minute later")]
     [Fault("J17", "a job comes to lie before others of its group, as a late commit does", "it is the next one, as soon as it was looked for")]
     [Theory]
-    [InlineData(GroupOrder.Any, 1)]
-    [InlineData(GroupOrder.Any, 2)]
-    [InlineData(GroupOrder.Any, 0)]
-    [InlineData(GroupOrder.Fifo, 3)]
-    [InlineData(GroupOrder.Fifo, 2016578488)]
-    [InlineData(GroupOrder.Fifo, 0)]
-    [InlineData(GroupOrder.Strict, 4)]
-    [InlineData(GroupOrder.Strict, 5)]
-    [InlineData(GroupOrder.Strict, 0)]
-    public async Task A_claim_takes_what_the_model_lets_start_and_everything_runs_at_last(GroupOrder order, int seed)
+    [InlineData(GroupOrder.Any, Few, 1)]
+    [InlineData(GroupOrder.Any, Few, 2)]
+    [InlineData(GroupOrder.Any, Few, 0)]
+    [InlineData(GroupOrder.Any, Many, 6)]
+    [InlineData(GroupOrder.Any, Many, 8)]
+    [InlineData(GroupOrder.Any, Many, 0)]
+    [InlineData(GroupOrder.Fifo, Few, 3)]
+    [InlineData(GroupOrder.Fifo, Few, 2016578488)]
+    [InlineData(GroupOrder.Fifo, Few, 0)]
+    [InlineData(GroupOrder.Strict, Few, 4)]
+    [InlineData(GroupOrder.Strict, Few, 5)]
+    [InlineData(GroupOrder.Strict, Few, 0)]
+    public async Task A_claim_takes_what_the_model_lets_start_and_everything_runs_at_last(GroupOrder order, int open, int seed)
     {
         seed = seed == 0 ? Random.Shared.Next() : seed;
         output.WriteLine($"seed {seed}");
         await using var database = await ScratchDatabase.MigratedAsync();
-        Run run = new(database, order, new(seed));
+        Run run = new(database, order, open, new(seed));
         try
         {
             await run.BeginAsync();
@@ -46,19 +51,25 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         }
         catch (Exception e)
         {
-            throw new InvalidOperationException($"[InlineData(GroupOrder.{order}, {seed})], after {string.Join("; ", run.Done.TakeLast(15))}: {e.Message}", e);
+            throw new InvalidOperationException($"[InlineData(GroupOrder.{order}, {open}, {seed})], after {string.Join("; ", run.Done.TakeLast(15))}: {e.Message}", e);
         }
 
         output.WriteLine($"{run.Model.Jobs.Count} jobs, {run.Claimed} claimed; {string.Join(", ", run.Done.GroupBy(each => each.Split(' ')[0]).Select(each => $"{each.Count()} {each.Key}"))}");
+        output.WriteLine($"shares compared {run.Model.Compared} times, at most {run.Model.MostUneven:0.##} turns apart");
         Assert.True(run.Claimed > Steps / 10, "hardly anything was claimed");
+        Assert.True(open == Few || run.Model.Compared > Steps / 20, "hardly any shares were compared");
     }
 
-    private sealed class Run(ScratchDatabase database, GroupOrder order, Random random)
+    private sealed class Run(ScratchDatabase database, GroupOrder order, int open, Random random)
     {
         private readonly JobQueue queue = new(database.DataSource);
         private readonly JobAdmin admin = new(database.Operator);
         private readonly List<Guid> workers = [];
         private readonly HashSet<int> dead = [];
+        private TimeSpan passed;
+
+        // Nothing has happened since, but claims.
+        private bool looked;
 
         public GroupModel Model { get; } = new(order);
 
@@ -71,6 +82,9 @@ public sealed class GroupModelTests(ITestOutputHelper output)
             for (var each = 0; each < 2; each++)
                 workers.Add(await Workers.RegisterAsync(database));
             await SetLimitsAsync();
+            foreach (var group in Model.Groups.Where(_ => open == Many))
+                await SetGroupAsync(group, SomeWeight(), null);
+            await CheckAsync();
         }
 
         public async Task StepAsync()
@@ -78,14 +92,17 @@ public sealed class GroupModelTests(ITestOutputHelper output)
             var group = Pick(Model.Groups)!;
             switch (random.Next(100))
             {
-                case < 18 when Model.Open.Count() < EnoughOpen:
+                case < 18 when Model.Open.Count() < open:
                     await EnqueueAsync();
                     break;
                 case < 50:
                     await ClaimAsync(random.Next(1, 9), random.Next(5) == 0, random.Next(4) > 0);
                     break;
-                case < 75 when Pick(Model.Running.Where(each => !dead.Contains(each.Worker))) is { } job:
-                    await EndAsync(job, random.Next(8), random.Next(6) > 0);
+                case < 75:
+                    var running = Model.Running.Where(each => !dead.Contains(each.Worker)).ToArray();
+                    random.Shuffle(running);
+                    foreach (var job in running.Take(open / Few))
+                        await EndAsync(job, random.Next(open / Few) == 0 ? random.Next(8) : 0, open == Many || random.Next(6) > 0);
                     break;
                 case < 79 when Pick(Model.Jobs.Where(each => each.State == State.Waits)) is { } job:
                     Did($"cancel {job}");
@@ -98,23 +115,21 @@ public sealed class GroupModelTests(ITestOutputHelper output)
                     (job.State, job.Crashes) = (State.Waits, 0);
                     break;
                 case < 83:
-                    TimeSpan? time = random.Next(2) == 0 ? Later : null;
+                    TimeSpan? time = random.Next(2) == 0 ? SomeTime() : null;
                     Did($"pause '{group.Name}' {time}");
                     await PauseAsync(group, time);
                     break;
                 case < 86:
                     await ResumeAsync(group);
                     break;
-                case < 88:
+                case < 88 when open == Few:
                     await SetLimitsAsync();
                     break;
-                case < 90 when group.Name != "":
-                    int? concurrency = random.Next(2) == 0 ? random.Next(1, 4) : null;
-                    Did($"set '{group.Name}' {concurrency}");
-                    await admin.SetGroupAsync("default", group.Name, Math.Pow(10, random.Next(-1, 2)), concurrency, Cancellation);
-                    Model.SetGroup(group, concurrency);
+                case < 90:
+                    int? concurrency = random.Next(3) == 0 ? random.Next(1, 4) : null;
+                    await SetGroupAsync(group, open == Few ? SomeWeight() : group.Weight, concurrency);
                     break;
-                case < 92 when random.Next(2) == 0:
+                case < 92 when open == Few && random.Next(2) == 0:
                     await KillAsync();
                     break;
                 case < 95:
@@ -125,7 +140,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
                     await queue.ForgetGroupsAsync(Cancellation);
                     break;
                 case < 100:
-                    await PassAsync(random.Next(3) == 0 ? Later : HalfAMinute);
+                    await PassAsync(random.Next(4) switch { 0 => Later, 1 => PartOfAPeriod, _ => HalfAMinute });
                     break;
             }
 
@@ -150,7 +165,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
                 await CheckAsync();
                 foreach (var suspects in new[] { false, true })
                 {
-                    await ClaimAsync(10, suspects, files: true);
+                    await ClaimAsync(open, suspects, files: true);
                     await CheckAsync();
                 }
 
@@ -165,7 +180,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         private async Task EnqueueAsync()
         {
             List<string> rows = [];
-            for (var count = random.Next(1, 6); count > 0; count--)
+            for (var count = random.Next(1, open / 8); count > 0; count--)
             {
                 Job job = new(Guid.NewGuid(), Pick(Model.Groups)!, random.Next(1, 5));
                 Model.Jobs.Add(job);
@@ -180,16 +195,20 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         private async Task ClaimAsync(int limit, bool suspects, bool files)
         {
             var worker = Enumerable.Range(0, workers.Count).Except(dead).ElementAt(random.Next(2));
-            var sure = files ? Model.Sure(suspects) : 0;
+            var sure = (suspects ? looked : files) ? Model.Sure(limit, suspects) : 0;
             var request = ClaimRequest.Everything("default", limit, workers[worker], ["number"], suspects) with { InTurn = true };
             var jobs = await queue.ClaimAsync(files ? request : request with { AfterRunAt = [.. Enumerable.Repeat(DateTime.MaxValue, 4)] });
+            var known = looked;
             Did($"claim {limit}{(suspects ? " suspects" : "")}{(files ? "" : " unfiled")}: {string.Join(", ", jobs.Select(each => $"{each.Id} '{each.Group}'"))}");
+            looked = known || (files && !suspects);
             Assert.InRange(jobs.Count, 0, limit);
 
             // A claim of suspects looks for none that came to lie before them.
-            var wrong = Model.Take([.. jobs.Select(each => each.Id)], suspects, looked: files && !suspects, worker);
+            if (jobs.Count > 0)
+                Model.Now = jobs[0].ClaimedAt + passed;
+            var wrong = Model.Take([.. jobs.Select(each => each.Id)], limit, suspects, looked: files && !suspects, worker);
             Assert.True(wrong is null, wrong);
-            Assert.True(jobs.Count > 0 || sure == 0, $"{sure} groups may start, and nothing was claimed");
+            Assert.True(jobs.Count >= (suspects ? Math.Min(1, sure) : sure), $"{sure} may start, and {jobs.Count} were claimed");
             foreach (var job in jobs)
                 Model.Jobs.Single(each => each.Id == job.Id).Claimed = job;
             Claimed += jobs.Count;
@@ -214,9 +233,10 @@ public sealed class GroupModelTests(ITestOutputHelper output)
                     await GiveBackAsync(null, failed: false);
                     break;
                 default:
-                    await queue.PushBackAsync(connection, [new RescheduledJob(job.Claimed!, Later, false, null, null, true)]);
-                    Model.PushBack(job.Group, Later);
-                    await GiveBackAsync(Later, failed: false);
+                    var time = SomeTime();
+                    await queue.PushBackAsync(connection, [new RescheduledJob(job.Claimed!, time, false, null, null, true)]);
+                    Model.PushBack(job.Group, time);
+                    await GiveBackAsync(time, failed: false);
                     break;
             }
 
@@ -240,8 +260,6 @@ public sealed class GroupModelTests(ITestOutputHelper output)
 
         private async Task PauseAsync(Group group, TimeSpan? time)
         {
-            if (group.Name == "")
-                return;
             await admin.PauseGroupAsync("default", group.Name, time is { } known ? TimeProvider.System.GetUtcNow() + known : null, null, Cancellation);
             Model.Pause(group, time);
         }
@@ -251,10 +269,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         {
             Did($"resume '{group.Name}'");
             var isFailed = await database.ScalarAsync<string?>($"SELECT state FROM outbox.job_groups WHERE job_group = '{group.Name}'") == "failed";
-            if (group.Name == "")
-                await database.ExecuteAsync("UPDATE outbox.job_groups SET head = CASE WHEN state = 'failed' THEN NULL ELSE head END, state = 'ready', look_at = NULL, paused_until = NULL WHERE job_group = '' AND (paused_until IS NOT NULL OR state = 'failed')");
-            else
-                Assert.True(await admin.ResumeGroupAsync("default", group.Name, Cancellation) || !(isFailed || group.PausedUntil is not null), "It was not resumed.");
+            Assert.True(await admin.ResumeGroupAsync("default", group.Name, Cancellation) || !(isFailed || group.PausedUntil > Model.Now), "It was not resumed.");
             group.PausedUntil = null;
             if (isFailed)
                 group.Head = null;
@@ -264,13 +279,22 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         {
             QueueLimits limits = new()
             {
-                Concurrency = random.Next(2) == 0 ? random.Next(1, 8) : null,
-                GroupConcurrency = order == GroupOrder.Any && random.Next(2) == 0 ? random.Next(1, 4) : null,
+                Concurrency = IsLimited() ? random.Next(1, 8) : null,
+                Rate = IsLimited() ? new(random.Next(1, 8), Period) : null,
+                GroupConcurrency = order == GroupOrder.Any && IsLimited() ? random.Next(1, 4) : null,
+                GroupRate = IsLimited() ? new(random.Next(1, 4), Period) : null,
                 GroupOrder = order,
             };
-            Did($"limits {limits.Concurrency} {limits.GroupConcurrency}");
+            Did($"limits {limits.Concurrency} {limits.Rate?.Jobs} {limits.GroupConcurrency} {limits.GroupRate?.Jobs}");
             await admin.SetLimitsAsync("default", limits, Cancellation);
-            Model.SetLimits(limits.Concurrency, limits.GroupConcurrency);
+            Model.SetLimits(limits);
+        }
+
+        private async Task SetGroupAsync(Group group, double weight, int? concurrency)
+        {
+            Did($"set '{group.Name}' {weight} {concurrency}");
+            await admin.SetGroupAsync("default", group.Name, weight, concurrency, Cancellation);
+            Model.SetGroup(group, weight, concurrency);
         }
 
         private async Task KillAsync()
@@ -293,19 +317,26 @@ public sealed class GroupModelTests(ITestOutputHelper output)
         private async Task PassAsync(TimeSpan time)
         {
             Did($"pass {time}");
+            var by = $"interval '{time.TotalSeconds} s'";
             await database.ExecuteAsync($"""
-                UPDATE outbox.jobs SET run_at = run_at - interval '{time.TotalSeconds} s';
+                UPDATE outbox.jobs SET run_at = run_at - {by};
+                UPDATE outbox.queues SET started_at = {Moved("started_at")};
                 UPDATE outbox.job_groups SET
-                    look_at = look_at - interval '{time.TotalSeconds} s',
-                    paused_until = paused_until - interval '{time.TotalSeconds} s',
-                    after_run_at = ARRAY(SELECT at - interval '{time.TotalSeconds} s' FROM unnest(after_run_at) WITH ORDINALITY AS each (at, p) ORDER BY p)
+                    look_at = look_at - {by},
+                    paused_until = paused_until - {by},
+                    started_at = {Moved("started_at")},
+                    after_run_at = {Moved("after_run_at")}
                 """);
+            passed += time;
             Model.Pass(time);
+
+            string Moved(string times) => $"ARRAY(SELECT at - {by} FROM unnest({times}) WITH ORDINALITY AS each (at, p) ORDER BY p)";
         }
 
         // The jobs are where the model has them; when they are due is the database's to say.
         private async Task CheckAsync()
         {
+            Model.Now = await database.ScalarAsync<DateTime>("SELECT clock_timestamp()") + passed;
             var found = await database.TextsAsync("""
                 SELECT concat_ws(' ', id, lease_token IS NOT NULL, run_at <= now(), extract(epoch FROM run_at) * 1000000)
                 FROM outbox.jobs
@@ -321,7 +352,18 @@ public sealed class GroupModelTests(ITestOutputHelper output)
             }
         }
 
-        private void Did(string what) => Done.Add(what);
+        // Where many wait it is their groups' turns that decide. Suspects do not wait for theirs, and limits that are set put groups where they were.
+        private bool IsLimited() => open == Few && random.Next(2) == 0;
+
+        private double SomeWeight() => Math.Pow(10, random.Next(-1, 2));
+
+        private TimeSpan SomeTime() => TimeSpan.FromSeconds(random.Next(10, (int)Later.TotalSeconds));
+
+        private void Did(string what)
+        {
+            Done.Add(what);
+            looked = false;
+        }
 
         private T? Pick<T>(IEnumerable<T> from)
             where T : class

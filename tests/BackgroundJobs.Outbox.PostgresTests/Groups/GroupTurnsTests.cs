@@ -136,6 +136,63 @@ public sealed class GroupTurnsTests
         Assert.Equal("40", Assert.Single(await QueueLimitsTests.ClaimAsync(queue, await Workers.RegisterAsync(database), limit: 1)).Group);
     }
 
+    // More than one claim looks at.
+    [Fact]
+    public async Task Groups_that_have_nothing_for_this_worker_go_behind_the_others()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new(), Cancellation);
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, kind, args, job_group)
+            SELECT gen_random_uuid(), CASE WHEN n = 2000 THEN 'number' ELSE 'unknown_here' END, '{"number": 1}', to_char(n, '0000')
+            FROM generate_series(1, 2000) AS n
+            """);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        List<ClaimedJob> claimed = [];
+        for (var claims = 0; claims < 4; claims++)
+            claimed.AddRange(await QueueLimitsTests.ClaimAsync(queue, worker, limit: 1));
+        Assert.Equal(" 2000", Assert.Single(claimed).Group);
+    }
+
+    // It would have every turn until it had caught up with what the others have started meanwhile.
+    [Theory]
+    [InlineData("resumed")]
+    [InlineData("of another limit")]
+    [InlineData("known before its jobs")]
+    public async Task A_group_that_an_operator_brings_into_line_has_no_credit_for_the_time_before(string how)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var admin = new JobAdmin(database.Operator);
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        if (how == "resumed")
+            await admin.PauseGroupAsync("default", "late", cancellationToken: Cancellation);
+        if (how == "of another limit")
+            await admin.SetGroupAsync("default", "late", concurrency: 1, cancellationToken: Cancellation);
+        foreach (var group in how == "known before its jobs" ? new[] { "other" } : ["other", "late"])
+            await EnqueueAsync(group);
+        var worker = await Workers.RegisterAsync(database);
+        await ClaimAsync(30);
+        if (how == "resumed")
+            Assert.True(await admin.ResumeGroupAsync("default", "late", Cancellation));
+        else
+            await admin.SetGroupAsync("default", "late", concurrency: 50, cancellationToken: Cancellation);
+        if (how == "known before its jobs")
+            await EnqueueAsync("late");
+        Assert.InRange((await ClaimAsync(10)).Count(each => each.Group == "late"), 4, 6);
+
+        Task EnqueueAsync(string group) => queue.EnqueueAsync(Enumerable.Range(0, 50).Select(n => NewJob.Create(new NumberJob(n), new() { Group = group })), Cancellation);
+
+        async Task<List<ClaimedJob>> ClaimAsync(int count)
+        {
+            List<ClaimedJob> claimed = [];
+            while (claimed.Count < count)
+                claimed.Add(Assert.Single(await QueueLimitsTests.ClaimAsync(queue, worker, limit: 1)));
+            return claimed;
+        }
+    }
+
     [Fact]
     public async Task A_strict_group_is_looked_at_again_soon_though_its_first_job_waits_for_long()
     {

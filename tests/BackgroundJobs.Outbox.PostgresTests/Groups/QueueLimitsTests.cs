@@ -146,9 +146,11 @@ public sealed class QueueLimitsTests
         var claim = queue.ClaimAsync(connection, [.. new[] { "b", "a" }.Select(name => ClaimRequest.Everything(name, 1, worker, ["number"]) with { InTurn = true })], prepare: false);
         await Eventually.TrueAsync(
             async () => await database.ScalarAsync<bool>("SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')"), "the claim waits");
-        await database.ExecuteAsync("SELECT FROM outbox.queues WHERE name = 'b' FOR UPDATE NOWAIT");
+        var isLocked = await Record.ExceptionAsync(() => database.ExecuteAsync("SELECT FROM outbox.queues WHERE name = 'b' FOR UPDATE NOWAIT"));
         await transaction.CommitAsync(Cancellation);
-        Assert.Equal(["a", "b"], (await claim).Select(each => each.Request.Queue));
+        var answers = await claim;
+        Assert.Null(isLocked);
+        Assert.Equal(["a", "b"], answers.Select(each => each.Request.Queue));
     }
 
     [Fact]

@@ -12,6 +12,8 @@ internal static class GroupActors
 
     public static readonly Actor FinishA = Finish("A", Held, HeldToken);
 
+    public static readonly Actor DieA = new("die A", Begin(s => EndAsync(s, Held, HeldToken, "dead", "died")), Then(FreeAsync), Commit);
+
     public static readonly Actor ReleaseA = new("release A", Begin(s => GiveAsync(s, null)), Then(FreeAsync), Commit);
 
     public static readonly Actor PushBackA = new(
@@ -27,6 +29,7 @@ internal static class GroupActors
         {
             await s.RunAsync("mark_dead_workers");
             Of(s).IsRescued = (await s.RunAsync("rescue_jobs", ("max_crashes", 3))).Count > 0;
+            await SayCancelledAsync(s);
             await s.RunAsync("forget_dead_workers");
         }),
         Then(s => Of(s).IsRescued ? FreeAsync(s) : Task.CompletedTask),
@@ -37,12 +40,18 @@ internal static class GroupActors
         "cancel first",
         Begin(async s =>
         {
-            var gone = await s.RunAsync(
-                "cancel_waiting_jobs", ("ids", new[] { First }), ("states", new[] { "waiting" }), ("after", Guid.Empty), ("limit", 100L), ("reason", "an operator"));
-            foreach (var row in gone)
-                s.Note(() => Of(s).Say($"ended {row[0]}"));
+            await s.RunAsync("cancel_waiting_jobs", ("ids", new[] { First }), ("states", new[] { "waiting" }), ("after", Guid.Empty), ("limit", 100L), ("reason", "an operator"));
+            await SayCancelledAsync(s);
         }),
         Commit) { IsOperator = true };
+
+    // One that waits, or that a claim takes meanwhile, and one that runs, or is given back meanwhile.
+    public static readonly Actor AskFirst = Ask("ask first to stop", First);
+
+    public static readonly Actor AskHeld = Ask("ask held to stop", Held);
+
+    // Those that wait.
+    public static readonly Actor FinishCancelled = new("finish cancelled", Begin(FinishCancelledAsync), Commit);
 
     public static readonly Actor Enqueue = new(
         "enqueue",
@@ -52,7 +61,14 @@ internal static class GroupActors
     public static readonly Actor PauseGroup = new(
         "pause group", Begin(s => s.RunAsync("pause_group", ("queue", "lane"), ("group", "g"), ("reason", "an operator"))), Commit) { IsOperator = true };
 
-    public static readonly Actor ResumeGroup = new("resume group", Begin(s => s.RunAsync("resume_group", ("queue", "lane"), ("group", "g"))), Commit) { IsOperator = true };
+    public static readonly Actor ResumeGroup = new(
+        "resume group",
+        Begin(async s =>
+        {
+            if ((await s.RunAsync("resume_group", ("queue", "lane"), ("group", "g"))).Count > 0)
+                s.Note(() => Of(s).Say("resumed g"));
+        }),
+        Commit) { IsOperator = true };
 
     public static readonly Actor PauseAndResume = new("pause and resume", PauseGroup.Steps[0], Then(ResumeGroup.Steps[0], begins: false), Commit) { IsOperator = true };
 
@@ -70,7 +86,7 @@ internal static class GroupActors
     public static readonly Actor Forget = new("forget groups", Begin(s => s.RunAsync("forget_groups")), Commit);
 
     public static readonly IReadOnlyList<Actor> All =
-        [ClaimB, ClaimC, FinishA, ReleaseA, PushBackA, Rescue, CancelFirst, Enqueue, SetLimits, PauseAndResume, Forget];
+        [ClaimB, ClaimC, FinishA, DieA, ReleaseA, PushBackA, Rescue, CancelFirst, AskFirst, AskHeld, FinishCancelled, Enqueue, SetLimits, PauseAndResume, Forget];
 
     // Of one attempt, which ends once. C beside another than B is what B is.
     public static bool CannotMeet(Actor one, Actor other) =>
@@ -78,27 +94,43 @@ internal static class GroupActors
 
     public static bool Claims(Actor actor) => actor == ClaimB || actor == ClaimC;
 
-    private static bool OfHeld(Actor actor) => actor == FinishA || actor == ReleaseA || actor == PushBackA;
+    private static bool OfHeld(Actor actor) => actor == FinishA || actor == DieA || actor == ReleaseA || actor == PushBackA;
 
     public static Actor Finish(string who, Guid job, Guid token) => new(
-        $"finish {who}",
-        Begin(async s =>
-        {
-            await s.RunAsync("use_key");
-            var lost = await s.RunAsync(
-                "finish_jobs",
-                ("ids", new[] { job }),
-                ("lease_tokens", new[] { token }),
-                ("states", new[] { "completed" }),
-                ("history", new short[] { 0 }),
-                ("errors", new string?[] { null }),
-                ("cursors", new string?[] { null }),
-                ("results", new string?[] { null }));
-            if (lost.Count == 0)
-                s.Note(() => Of(s).Say($"ended {job}"));
-        }),
-        Then(s => FreeAsync(s, job == Alone ? "k" : "g")),
-        Commit);
+        $"finish {who}", Begin(s => EndAsync(s, job, token, "completed", "ended")), Then(s => FreeAsync(s, job == Alone ? "k" : "g")), Commit);
+
+    private static Actor Ask(string name, Guid job) => new(
+        name,
+        Begin(s => s.RunAsync("request_cancel", ("ids", new[] { job }), ("states", new[] { "scheduled", "waiting", "running" }), ("after", Guid.Empty), ("limit", 100L), ("patience", "5s"))),
+        Commit) { IsOperator = true };
+
+    private static async Task FinishCancelledAsync(Session s)
+    {
+        await s.RunAsync("finish_cancelled_jobs");
+        await SayCancelledAsync(s);
+    }
+
+    private static async Task SayCancelledAsync(Session s)
+    {
+        foreach (var row in await s.SqlAsync("SELECT id FROM outbox.job_history WHERE state = 'cancelled'"))
+            s.Note(() => Of(s).Say($"ended {row[0]}"));
+    }
+
+    private static async Task EndAsync(Session s, Guid job, Guid token, string state, string word)
+    {
+        await s.RunAsync("use_key");
+        var lost = await s.RunAsync(
+            "finish_jobs",
+            ("ids", new[] { job }),
+            ("lease_tokens", new[] { token }),
+            ("states", new[] { state }),
+            ("history", new short[] { 0 }),
+            ("errors", new string?[] { null }),
+            ("cursors", new string?[] { null }),
+            ("results", new string?[] { null }));
+        if (lost.Count == 0)
+            s.Note(() => Of(s).Say($"{word} {job}"));
+    }
 
     // As a worker does: it looks for what is new, and claims, in one transaction.
     private static Actor Claim(string name, Guid worker) => new(

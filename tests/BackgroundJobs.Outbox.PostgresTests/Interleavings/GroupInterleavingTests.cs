@@ -42,6 +42,7 @@ public sealed class GroupInterleavingTests(InterleavingTests.Stage stage, ITestO
         "SELECT outbox.free_groups($1, $2)", "UPDATE outbox.job_groups SET state = 'ready', look_at = NULL WHERE queue = ANY ($1) AND job_group = ANY ($2) AND state = 'full'")]
     [InlineData("an end that is not told", "claim B, finish A", "strict", "free_groups", "SELECT outbox.free_groups($1, $2)", "SELECT $1::text[], $2::text[]")]
     [InlineData("a resume that forgets whose turn it is", "push back A, pause and resume", "strict", "resume_group", "CASE WHEN state = 'failed' THEN NULL ELSE head END", "NULL")]
+    [InlineData("a death that reads as any other end", "claim B, die A", "strict", "finish_jobs", "        ended.state,", "        'completed',")]
     public async Task A_broken_statement_fails_in_some_order(string what, string actors, string order, string file, string from, string to)
     {
         Mutant mutant = new(what, file, (from, to));

@@ -52,6 +52,7 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
         // Whoever was told of something has looked; nobody is helped by time where it was full or without anything to do.
         await RunAsync(closing, GroupActors.ResumeGroup);
         await RunAsync(closing, GroupActors.Rescue);
+        await RunAsync(closing, GroupActors.FinishCancelled);
         await closing.SqlAsync("""
             UPDATE outbox.jobs SET run_at = now() WHERE lease_token IS NULL AND run_at > now();
             UPDATE outbox.job_groups SET look_at = now(), paused_until = CASE WHEN paused_until IS NOT NULL THEN now() END WHERE state = 'later';
@@ -61,6 +62,8 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
             foreach (var row in await closing.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE lease_token IS NOT NULL"))
                 await RunAsync(closing, GroupActors.Finish("any", (Guid)row[0], (Guid)row[1]));
             await RunAsync(closing, GroupActors.ClaimB);
+            if (await TextsAsync("SELECT job_group FROM outbox.job_groups WHERE state = 'failed'") is not [])
+                await RunAsync(closing, GroupActors.ResumeGroup);
             await EmptyAsync("more of a group run than may", "SELECT job_group FROM outbox.jobs WHERE lease_token IS NOT NULL GROUP BY job_group HAVING count(*) > 1");
         }
 
@@ -71,19 +74,19 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
             CheckOrder();
     }
 
-    // Before each start of another job of the group the one before it has ended for good.
+    // Before each start of another job of the group the one before it has ended for good, or was dead and passed over.
     private void CheckOrder()
     {
-        var ended = false;
+        var (ended, died) = (false, false);
         var running = $"{Held}";
         foreach (var each in happened.Select(what => what.Split(' ')))
         {
-            if (each[0] == "ended" && each[1] == running)
-                ended = true;
+            died |= each[0] == "died" && each[1] == running;
+            ended |= (each[0] == "ended" && each[1] == running) || (each[0] == "resumed" && died);
             if (each[0] != "claimed" || each[1] == $"{Alone}")
                 continue;
             Assert.True(ended || each[1] == running, $"{each[1]} started before {running} had ended: {string.Join(", ", happened)}");
-            (running, ended) = (each[1], false);
+            (running, ended, died) = (each[1], false, false);
         }
     }
 
