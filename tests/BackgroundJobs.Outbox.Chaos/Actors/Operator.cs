@@ -25,7 +25,8 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
                     await admin.RunScheduleAsync("chaos");
                     break;
                 case 8:
-                    await admin.PauseGroupAsync(AnyGroupQueue(), AnyGroup(), TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(2), "chaos");
+                    DateTimeOffset? until = random.Next(4) == 0 ? null : TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(2);
+                    await admin.PauseGroupAsync(AnyGroupQueue(), AnyGroup(), until, "chaos");
                     break;
                 case < 11:
                     await ResumeGroupAsync(admin, log, AnyGroupQueue(), AnyGroup(), CancellationToken.None);
