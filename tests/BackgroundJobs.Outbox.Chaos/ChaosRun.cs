@@ -66,17 +66,23 @@ internal sealed class ChaosRun(ChaosOptions options, Action<string> say)
             [.. AllFaults.OfActors(arena).Concat(AllFaults.OfTheDatabase(arena)).Select(fault => fault.Name)], drained, reader.Transactions);
     }
 
-    // In strict order a dead job holds up its group until somebody decides: here all are passed over, and what is paused is resumed.
+    // What waits for an operator: in strict order a group whose last job is dead, and what was paused without an end. Nothing else is resumed here: what
+    // was paused or pushed back until a time comes into line by itself.
     private static async Task ResumeGroupsAsync(Arena arena, ActorLog log, CancellationToken cancellationToken)
     {
         var admin = new JobAdmin(arena.Server.Admin);
         while (true)
         {
-            foreach (var queue in GroupQueues.All.Keys)
+            List<(string Queue, string Group)> waiting = [];
+            await using (var command = arena.Server.Admin.CreateCommand("SELECT queue, job_group FROM outbox.job_groups WHERE state = 'failed' OR paused_until = 'infinity'"))
             {
-                for (var number = 0; number < GroupQueues.Groups; number++)
-                    await Operator.ResumeGroupAsync(admin, log, queue, $"group {number}", cancellationToken);
+                await using var rows = await command.ExecuteReaderAsync(cancellationToken);
+                while (await rows.ReadAsync(cancellationToken))
+                    waiting.Add((rows.GetString(0), rows.GetString(1)));
             }
+
+            foreach (var (queue, group) in waiting)
+                await Operator.ResumeGroupAsync(admin, log, queue, group, cancellationToken);
 
             await Task.Delay(TimeSpan.FromSeconds(1), TimeProvider.System, cancellationToken);
         }

@@ -13,7 +13,7 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
     {
         try
         {
-            switch (random.Next(12))
+            switch (random.Next(15))
             {
                 case < 4:
                     await CancelAsync();
@@ -24,10 +24,11 @@ internal sealed class Operator(NpgsqlDataSource connections, ActorLog log, int s
                 case 7:
                     await admin.RunScheduleAsync("chaos");
                     break;
-                case 8:
-                    await admin.PauseGroupAsync(AnyGroupQueue(), AnyGroup(), TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(2), "chaos");
-                    break;
                 case < 11:
+                    DateTimeOffset? until = random.Next(4) == 0 ? null : TimeProvider.System.GetUtcNow() + TimeSpan.FromSeconds(2);
+                    await admin.PauseGroupAsync(AnyGroupQueue(), AnyGroup(), until, "chaos");
+                    break;
+                case < 14:
                     await ResumeGroupAsync(admin, log, AnyGroupQueue(), AnyGroup(), CancellationToken.None);
                     break;
                 default:

@@ -84,7 +84,7 @@ internal static class WorkerProgram
                     if (context.Failures < job.Failures)
                         throw new InvalidOperationException("on purpose");
                     if (job.IsPushedBack && context.Attempt == 1)
-                        context.PushBack(TimeSpan.FromMilliseconds(500));
+                        context.PushBack(GroupQueues.PushedBackFor);
                 }),
                 kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromMilliseconds(1500)))
             .Handle<WaitingOnceJob>(Said<WaitingOnceJob>(log, (job, _, token) => WorkAsync(job.Milliseconds, token)))

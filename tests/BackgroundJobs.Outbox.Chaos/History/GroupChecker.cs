@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text.Json;
 using BackgroundJobs.Outbox.Chaos.Actors;
 using BackgroundJobs.Outbox.Postgres;
 
@@ -22,6 +23,8 @@ internal sealed class GroupChecker(Action<string, string> broken)
     private readonly Dictionary<(string Queue, string Name), Group> groups = [];
     private readonly List<(string Group, Guid Job, Guid Head, DateTimeOffset DeadSince, DateTimeOffset At)> passedOver = [];
 
+    private int number;
+
     public int MostOfQueue { get; private set; }
 
     public int MostOfGroup { get; private set; }
@@ -31,8 +34,14 @@ internal sealed class GroupChecker(Action<string, string> broken)
 
     public int PassedOver => passedOver.Count;
 
+    // How often a group was paused, by an operator or by a job that was pushed back, that had others to start.
+    public int Paused { get; private set; }
+
     public void Heard(Committed transaction)
     {
+        number++;
+        foreach (var change in transaction.Changes.Where(each => each is { Table: "outbox.operations", Kind: ChangeKind.Insert }))
+            Operate(change);
         HashSet<string> touched = [];
         foreach (var change in transaction.Changes.Where(each => each.Table == "outbox.jobs"))
         {
@@ -71,27 +80,37 @@ internal sealed class GroupChecker(Action<string, string> broken)
         var id = change.Id();
         if (!members.TryGetValue(id, out var member))
         {
-            var key = (queue, change.Values["job_group"] ?? "");
-            if (!groups.TryGetValue(key, out var group))
-                groups[key] = group = new Group { Name = $"{key.queue} {key.Item2}", Order = GroupQueues.All[queue].GroupOrder };
+            var group = GroupOf(queue, change.Values["job_group"] ?? "");
             members[id] = member = new Member(id, group);
             group.Members[id] = member;
         }
 
         var (held, waits, runAt) = (change.Values["lease_token"] is not null, change.Number("priority") > 0 && change.Values["cancel_requested_at"] is null, Time(change.Values["run_at"]!));
         var isStarted = held && !member.Held;
-        if (isStarted && member.Group.Order != GroupOrder.Any)
-            Start(member, change.Number("priority"), at);
+        if (isStarted)
+            Start(member, change.Number("priority"), Time(change.Values["claimed_at"]!), at);
+        else if (!held && member.Held && IsPushedBack(member, change, runAt))
+            Pause(member.Group, Later(member.Group.PausedUntil, member.StartedAt + GroupQueues.PushedBackFor));
 
         // In its place for certain: seen by everybody before it was due. What comes later than that may have been overtaken by those that came in time.
         member.InPlace = waits && !held && ((member.InPlace && member.RunAt == runAt) || at + Margin <= runAt);
-        (member.Held, member.RunAt, member.Priority) = (held, runAt, change.Number("priority"));
+        (member.Held, member.Waits, member.RunAt, member.Priority) = (held, waits && !held, runAt, change.Number("priority"));
         return isStarted;
     }
 
-    private void Start(Member job, int priority, DateTimeOffset at)
+    // To the microsecond, by the database's clock on both sides: a claim and a pause of the same group wait for each other.
+    private void Start(Member job, int priority, DateTimeOffset startedAt, DateTimeOffset at)
     {
         var group = job.Group;
+        (job.StartedAt, job.StartedIn) = (startedAt, number);
+        if (startedAt < group.PausedUntil)
+            broken(Promise.Paused, $"job {job.Id} of {group.Name} was started at {startedAt:HH:mm:ss.ffffff}, and its group was paused until {group.PausedUntil:HH:mm:ss.ffffff}");
+        if (group.Order != GroupOrder.Any)
+            StartInOrder(job, group, priority, at);
+    }
+
+    private void StartInOrder(Member job, Group group, int priority, DateTimeOffset at)
+    {
         if (group is { Order: GroupOrder.Strict, Head: { } head } && head != job.Id)
         {
             if (group.HeadDiedAt is { } diedAt)
@@ -114,6 +133,52 @@ internal sealed class GroupChecker(Action<string, string> broken)
         }
 
         (group.Head, group.HeadDiedAt) = (job.Id, null);
+    }
+
+    // What an operator did stands in the transaction that did it.
+    private void Operate(Change change)
+    {
+        var isPause = change.Values["verb"] == "pause group";
+        if (!isPause && change.Values["verb"] != "resume group")
+            return;
+        using var what = JsonDocument.Parse(change.Values["what"]!);
+        var root = what.RootElement;
+        var group = GroupOf(root.GetProperty("queue").GetString()!, root.GetProperty("group").GetString()!);
+        group.OperatedIn = number;
+        if (!isPause)
+            group.PausedUntil = null;
+        else if (root.GetProperty("until") is { ValueKind: JsonValueKind.String } until)
+            Pause(group, InMicroseconds(until.GetDateTimeOffset()));
+        else
+            Pause(group, DateTimeOffset.MaxValue);
+    }
+
+    // The pause is there when its job is given back, and counts from a moment after the job's start. What an operator said since that start may have
+    // come later than the pause, or sooner: then nothing is held against the group.
+    private static bool IsPushedBack(Member job, Change change, DateTimeOffset runAt) =>
+        change.Number("attempt") == 1
+        && change.Number("failures") == 0
+        && runAt >= job.StartedAt + GroupQueues.PushedBackFor
+        && job.Group.OperatedIn < job.StartedIn
+        && JsonSerializer.Deserialize<GroupJob>(change.Values["args"]!, JsonSerializerOptions.Web)!.IsPushedBack;
+
+    private void Pause(Group group, DateTimeOffset until)
+    {
+        group.PausedUntil = until;
+        if (group is not { Order: GroupOrder.Strict, Head: not null } && group.Members.Values.Any(each => each.Waits && each.RunAt < until))
+            Paused++;
+    }
+
+    // As the database keeps it.
+    private static DateTimeOffset InMicroseconds(DateTimeOffset time) => time.AddTicks(-(time.Ticks % TimeSpan.TicksPerMicrosecond));
+
+    private static DateTimeOffset Later(DateTimeOffset? one, DateTimeOffset other) => one > other ? one.Value : other;
+
+    private Group GroupOf(string queue, string name)
+    {
+        if (!groups.TryGetValue((queue, name), out var group))
+            groups[(queue, name)] = group = new Group { Name = $"{queue} {name}", Order = GroupQueues.All[queue].GroupOrder };
+        return group;
     }
 
     private void End(Guid id, Committed transaction)
@@ -169,6 +234,11 @@ internal sealed class GroupChecker(Action<string, string> broken)
         public Guid? Head { get; set; }
 
         public DateTimeOffset? HeadDiedAt { get; set; }
+
+        public DateTimeOffset? PausedUntil { get; set; }
+
+        // By the number of the transaction, as StartedIn: when an operator last paused or resumed it.
+        public int OperatedIn { get; set; }
     }
 
     private sealed class Member(Guid id, Group group)
@@ -179,7 +249,13 @@ internal sealed class GroupChecker(Action<string, string> broken)
 
         public bool Held { get; set; }
 
+        public bool Waits { get; set; }
+
         public bool InPlace { get; set; }
+
+        public DateTimeOffset StartedAt { get; set; }
+
+        public int StartedIn { get; set; }
 
         public int Priority { get; set; }
 

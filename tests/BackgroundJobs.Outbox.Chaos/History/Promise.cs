@@ -14,6 +14,7 @@ internal static class Promise
     public const string Limits = "I16 no more run than limits allow";
     public const string Order = "I17 jobs of an ordered group start one after another, in their order";
     public const string InLine = "I18 no group is left out of its line";
+    public const string Paused = "I20 a group that is paused or pushed back starts nothing meanwhile";
     public const string Unique = "I19 of a unique key one is enough, and none too few";
     public const string Legal = "I10 every change is a legal one";
     public const string Atomic = "I2 entity and job are committed together, once";
@@ -22,5 +23,5 @@ internal static class Promise
     public const string NoLeak = "I13 nothing is left behind";
     public const string Sound = "indexes agree with their tables";
 
-    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Graph, Limits, Order, InLine, Unique, Legal, Atomic, Honest, Live, NoLeak, Sound];
+    public static IReadOnlyList<string> All { get; } = [NoneLost, NoGhost, RowsFirst, EffectOnce, CalledFirst, Fence, Ticks, Graph, Limits, Order, InLine, Paused, Unique, Legal, Atomic, Honest, Live, NoLeak, Sound];
 }

@@ -44,6 +44,10 @@ internal sealed class ChaosReport(
 
     public int PassedOver => checker.Groups.PassedOver;
 
+    public int Paused => checker.Groups.Paused;
+
+    public int PausedBroken => checker.Count(Promise.Paused);
+
     public int OrderBroken => checker.Count(Promise.Order);
 
     public int Met => checker.Unique.Met;
@@ -82,6 +86,7 @@ internal sealed class ChaosReport(
         .. Unseen(checker.Released, "no job that waited for others was let go"),
         .. Unseen(MostOfQueue >= GroupQueues.Concurrency && MostOfGroup >= GroupQueues.GroupConcurrency ? 1 : 0, "a limit was never reached"),
         .. Unseen(Ordered, "no job of an ordered group waited while one before it was started"),
+        .. Unseen(Paused, "no group was paused while jobs of it waited"),
         .. Unseen(Met, "no job of a unique key met another one"),
         .. Unseen(checker.Rescues, "no job was rescued"),
         .. Unseen(told.FencedRejected, "no write of a worker that had lost its lease was refused"),

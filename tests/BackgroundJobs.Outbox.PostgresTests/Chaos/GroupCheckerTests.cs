@@ -129,6 +129,95 @@ public sealed class GroupCheckerTests : IDisposable
         Expect(Promise.Order, 1);
     }
 
+    // A pause of ten seconds, of the group that is said; each step takes a second.
+    [Theory]
+    [InlineData(1, "a", 5)]
+    [InlineData(0, "b", 5)]
+    [InlineData(0, "a", 20)]
+    public void A_job_that_starts_while_an_operator_has_its_group_paused_is_found(int times, string paused, int startedAt)
+    {
+        Put(1, GroupQueues.Limited, "a", isHeld: false);
+        Pause(paused, 10);
+        second = startedAt;
+        Put(1, GroupQueues.Limited, "a", isHeld: true);
+        Expect(Promise.Paused, times);
+        Assert.Equal(paused == "a" ? 1 : 0, checker.Paused);
+    }
+
+    [Theory]
+    [InlineData(1, null)]
+    [InlineData(1, "b")]
+    [InlineData(0, "a")]
+    public void A_pause_without_an_end_lasts_until_its_group_is_resumed(int times, string? resumed)
+    {
+        Put(1, GroupQueues.Limited, "a", isHeld: false);
+        Pause("a", null);
+        second = 10_000;
+        if (resumed is not null)
+            Note("resume group", resumed, "");
+        Put(1, GroupQueues.Limited, "a", isHeld: true);
+        Expect(Promise.Paused, times);
+    }
+
+    [Fact]
+    public void What_ran_before_its_group_was_paused_runs_on()
+    {
+        Put(1, GroupQueues.Limited, "a", isHeld: true);
+        Pause("a", null);
+        End(1, "completed");
+        Expect(Promise.Paused, 0);
+        Assert.Equal(0, checker.Paused);
+    }
+
+    // A claim at the very moment is none too early.
+    [Theory]
+    [InlineData(1, 9_999_999)]
+    [InlineData(0, 10_000_000)]
+    public void A_pause_counts_to_the_microsecond(int times, int microseconds)
+    {
+        Pause("a", 10);
+        Put(1, GroupQueues.Limited, "a", isHeld: true, claimed: Begin.AddMicroseconds(microseconds));
+        Expect(Promise.Paused, times);
+    }
+
+    // For two seconds from its start, which is all that is certain.
+    [Theory]
+    [InlineData(1, "a", true, 1.9)]
+    [InlineData(0, "a", true, 2)]
+    [InlineData(0, "b", true, 1.9)]
+    [InlineData(0, "a", false, 1.9)]
+    public void A_job_that_starts_in_a_group_that_was_pushed_back_is_found(int times, string group, bool isPushedBack, double after)
+    {
+        Put(1, GroupQueues.Limited, "a", isHeld: true, claimed: Begin);
+        Put(2, GroupQueues.Limited, "a", isHeld: false);
+        Put(1, GroupQueues.Limited, "a", isHeld: false, due: 3, isPushedBack: isPushedBack);
+        Put(3, GroupQueues.Limited, group, isHeld: true, claimed: Begin.AddSeconds(after));
+        Expect(Promise.Paused, times);
+        Assert.Equal(isPushedBack ? 1 : 0, checker.Paused);
+    }
+
+    [Fact]
+    public void Of_two_push_backs_the_longer_one_counts()
+    {
+        Put(1, GroupQueues.Limited, "a", isHeld: true, claimed: Begin);
+        Put(2, GroupQueues.Limited, "a", isHeld: true, claimed: Begin.AddSeconds(5));
+        Put(2, GroupQueues.Limited, "a", isHeld: false, due: 8, isPushedBack: true);
+        Put(1, GroupQueues.Limited, "a", isHeld: false, due: 8, isPushedBack: true);
+        Put(3, GroupQueues.Limited, "a", isHeld: true, claimed: Begin.AddSeconds(6.9));
+        Expect(Promise.Paused, 1);
+    }
+
+    // The group is paused a moment before its job is given back: between the two an operator may have resumed it.
+    [Fact]
+    public void A_push_back_that_an_operator_may_have_undone_is_not_counted()
+    {
+        Put(1, GroupQueues.Limited, "a", isHeld: true, claimed: Begin);
+        Note("resume group", "a", "");
+        Put(1, GroupQueues.Limited, "a", isHeld: false, due: 3, isPushedBack: true);
+        Put(2, GroupQueues.Limited, "a", isHeld: true, claimed: Begin.AddSeconds(1));
+        Expect(Promise.Paused, 0);
+    }
+
     [Theory]
     [InlineData("full")]
     [InlineData("later")]
@@ -144,9 +233,18 @@ public sealed class GroupCheckerTests : IDisposable
     }
 
     // Held or waiting, and due at so many seconds after the beginning; each transaction comes a second after the one before it.
-    private void Put(int job, string queue, string group, bool isHeld, int due = 0) => Hear(
+    private void Put(int job, string queue, string group, bool isHeld, int due = 0, DateTimeOffset? claimed = null, bool isPushedBack = false) => Hear(
         $"table outbox.jobs: UPDATE: id[uuid]:'{Id(job)}' queue[text]:'{queue}' job_group[text]:'{group}' priority[smallint]:2 run_at[timestamp with time zone]:'{Begin.AddSeconds(due):yyyy-MM-dd HH:mm:ss}+00' "
-        + $"cancel_requested_at[timestamp with time zone]:null lease_token[uuid]:{(isHeld ? $"'{Id(job)}'" : "null")}");
+        + $"cancel_requested_at[timestamp with time zone]:null lease_token[uuid]:{(isHeld ? $"'{Id(job)}'" : "null")} attempt[integer]:1 failures[smallint]:0 "
+        + $"claimed_at[timestamp with time zone]:{(isHeld ? $"'{claimed ?? Begin.AddSeconds(second):yyyy-MM-dd HH:mm:ss.ffffff}+00'" : "null")} "
+        + $"args[jsonb]:'{{\"failures\": 0, \"isPushedBack\": {(isPushedBack ? "true" : "false")}, \"milliseconds\": 5}}'");
+
+    // Until so many seconds after the beginning.
+    private void Pause(string group, int? until) =>
+        Note("pause group", group, until is { } known ? $", \"until\": \"{Begin.AddSeconds(known):O}\"" : ", \"until\": null");
+
+    private void Note(string verb, string group, string more) => Hear(
+        $"table outbox.operations: INSERT: at[timestamp with time zone]:'2026-01-01 00:00:00+00' verb[text]:'{verb}' what[jsonb]:'{{\"group\": \"{group}\", \"queue\": \"{GroupQueues.Limited}\"{more}}}'");
 
     private void End(int job, string state) => Hear(
         $"table outbox.jobs: DELETE: id[uuid]:'{Id(job)}'",

@@ -180,6 +180,47 @@ public sealed class QueueLimitsTests
     }
 
     [Fact]
+    public async Task A_group_is_not_forgotten_while_a_job_of_it_runs()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new() { GroupConcurrency = 1 }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), new() { Group = "a" })], Cancellation);
+        var job = Assert.Single(await ClaimAsync(queue, worker));
+        Assert.Equal("idle", await database.ScalarAsync<string>("SELECT state FROM outbox.job_groups"));
+        await queue.ForgetGroupsAsync(Cancellation);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(2), new() { Group = "a" })], Cancellation);
+        Assert.Empty(await ClaimAsync(queue, worker));
+
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        await queue.FinishAsync(connection, [new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null)], prepare: false);
+        await queue.FreeGroupsAsync(connection, [("default", "a")]);
+        job = Assert.Single(await ClaimAsync(queue, worker));
+        await queue.FinishAsync(connection, [new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null)], prepare: false);
+        await queue.ForgetGroupsAsync(Cancellation);
+        Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_groups"));
+    }
+
+    [Fact]
+    public async Task A_push_back_does_not_end_a_pause_that_lasts_longer()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var admin = new JobAdmin(database.Operator);
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await queue.EnqueueAsync(Enumerable.Range(1, 2).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "a" })), Cancellation);
+        var job = Assert.Single(await ClaimAsync(queue, worker, limit: 1));
+        await admin.PauseGroupAsync("default", "a", cancellationToken: Cancellation);
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        await queue.PushBackAsync(connection, [new RescheduledJob(job, TimeSpan.FromMicroseconds(1), false, null, null, true)]);
+        Assert.Empty(await ClaimAsync(queue, worker));
+        Assert.True(await admin.ResumeGroupAsync("default", "a", Cancellation));
+        Assert.Single(await ClaimAsync(queue, worker));
+    }
+
+    [Fact]
     public async Task A_worker_that_was_declared_dead_or_gave_a_claim_up_claims_nothing_in_turn()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
