@@ -33,7 +33,7 @@ public sealed class QueueWithoutGroupsTests
             await queue.FinishAsync(connection, [.. first.Jobs.Concat(second.Jobs).Select(each => new FinishedJob(each, JobState.Completed, HistoryPolicy.Keep, null))], prepare: false);
         var third = await ClaimAsync(database, worker, 10);
         Assert.Equal(2, third.Jobs.Count);
-        Assert.True(third.InLine);
+        Assert.False(third.InLine);
         Assert.True(await database.ScalarAsync<bool>($"SELECT '{third.LookAt:O}'::timestamptz BETWEEN now() + interval '23 h' AND now() + interval '26 h'"));
         Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_groups"));
         Assert.Equal(5, await database.ScalarAsync<int>("SELECT started[1] FROM outbox.queues"));
