@@ -12,7 +12,7 @@ internal static class GroupQueues
     public const int Concurrency = 6;
     public const int GroupConcurrency = 2;
 
-    public static TimeSpan PushedBackFor { get; } = TimeSpan.FromSeconds(2);
+    public static TimeSpan PushedBackFor { get; } = TimeSpan.FromSeconds(1);
 
     public static IReadOnlyDictionary<string, QueueLimits> All { get; } = new Dictionary<string, QueueLimits>
     {
