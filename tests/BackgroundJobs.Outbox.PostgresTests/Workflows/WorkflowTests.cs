@@ -265,6 +265,7 @@ public sealed class WorkflowTests
     }
 
     [Fault("J05", "a parent that does not exist, is of another workflow, or waits itself for the child", "refused with its id, and nothing is written")]
+    [Fault("D11", "cycles and missing parents", "refused with the ids, and nothing is written")]
     [Fact]
     public async Task Parents_that_are_not_there_foreign_or_in_a_circle_are_refused_by_name_and_nothing_is_written()
     {
