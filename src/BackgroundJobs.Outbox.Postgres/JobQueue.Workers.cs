@@ -98,11 +98,17 @@ public sealed partial class JobQueue
         return released;
     }
 
-    internal async Task<int> FinishCancelledAsync(CancellationToken cancellationToken)
+    internal async Task FinishCancelledAsync(CancellationToken cancellationToken)
     {
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        await using var command = Sql("finish_cancelled_jobs").Command(connection);
-        return await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
+        List<Released> ended;
+        await using (var command = Sql("finish_cancelled_jobs").Command(connection))
+        {
+            await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
+            ended = await ReadReleasedAsync(reader, cancellationToken).ConfigureAwait(false);
+        }
+
+        await TellAsync(connection, ended, cancellationToken).ConfigureAwait(false);
     }
 
     internal async Task<(int Made, int Dropped)> MaintainHistoryAsync(int daysAhead, TimeSpan retention, CancellationToken cancellationToken)

@@ -53,6 +53,28 @@ public sealed class GroupOrderTests
     }
 
     [Fact]
+    public async Task In_strict_order_the_next_one_follows_at_once_where_the_first_is_cancelled_while_it_waits_for_another_attempt()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var admin = new JobAdmin(database.Operator);
+        await admin.SetLimitsAsync("default", new() { GroupOrder = GroupOrder.Strict }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync(Enumerable.Range(1, 2).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "a" })), Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        var first = Assert.Single(await QueueLimitsTests.ClaimAsync(queue, worker));
+        await database.ExecuteAsync($"UPDATE outbox.jobs SET cancel_requested_at = now() WHERE id = '{first.Id}'");
+        await using (var connection = await database.DataSource.OpenConnectionAsync(Cancellation))
+        {
+            await queue.RescheduleAsync(connection, [new RescheduledJob(first, TimeSpan.FromHours(1), true, null, null)]);
+            await queue.FreeGroupsAsync(connection, [("default", "a")]);
+        }
+
+        Assert.Empty(await QueueLimitsTests.ClaimAsync(queue, worker));
+        await queue.FinishCancelledAsync(Cancellation);
+        Assert.Single(await QueueLimitsTests.ClaimAsync(queue, worker));
+    }
+
+    [Fact]
     public async Task In_strict_order_a_dead_job_holds_its_group_up_until_it_is_retried_or_passed_over()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

@@ -365,6 +365,48 @@ public sealed class QueueLimitsTests
     }
 
     [Fact]
+    public async Task A_rate_of_another_period_does_not_wait_for_starts_as_the_old_one_counted_them()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var admin = new JobAdmin(database.Operator);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await queue.EnqueueAsync(Enumerable.Range(1, 10).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "a" })), Cancellation);
+        RateLimit daily = new(2, TimeSpan.FromDays(1));
+        RateLimit often = new(2, TimeSpan.FromSeconds(1));
+        await admin.SetLimitsAsync("default", new() { Rate = daily, GroupRate = daily }, Cancellation);
+        Assert.Equal(2, (await ClaimAsync(queue, worker)).Count);
+        Assert.Empty(await ClaimAsync(queue, worker));
+        await admin.SetLimitsAsync("default", new() { Rate = often, GroupRate = daily }, Cancellation);
+        await admin.SetLimitsAsync("default", new() { GroupRate = often }, Cancellation);
+        await Eventually.TrueAsync(async () => (await ClaimAsync(queue, worker)).Count == 2, "the group goes on", 5);
+        await admin.SetLimitsAsync("default", new() { Rate = daily }, Cancellation);
+        Assert.Equal(2, (await ClaimAsync(queue, worker)).Count);
+        await admin.SetLimitsAsync("default", new() { Rate = often }, Cancellation);
+        await Eventually.TrueAsync(async () => (await ClaimAsync(queue, worker)).Count == 2, "the queue goes on", 5);
+    }
+
+    [Fact]
+    public async Task A_group_that_was_full_has_no_credit_for_that_when_limits_are_set()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var admin = new JobAdmin(database.Operator);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        await admin.SetGroupAsync("default", "full", concurrency: 1, cancellationToken: Cancellation);
+        await queue.EnqueueAsync(Enumerable.Range(1, 100).Select(n => NewJob.Create(new NumberJob(n), new() { Group = n % 2 == 0 ? "full" : "other" })), Cancellation);
+        for (var each = 0; each < 30; each++)
+            Assert.Single(await ClaimAsync(queue, worker, limit: 1));
+        await database.ExecuteAsync("UPDATE outbox.job_groups SET concurrency = NULL");
+        await admin.SetLimitsAsync("default", new() { Concurrency = 1000 }, Cancellation);
+        List<string?> groups = [];
+        for (var each = 0; each < 10; each++)
+            groups.Add(Assert.Single(await ClaimAsync(queue, worker, limit: 1)).Group);
+        Assert.InRange(groups.Count(each => each == "full"), 4, 6);
+    }
+
+    [Fact]
     public async Task Limits_that_cannot_be_used_are_refused_with_every_fault()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

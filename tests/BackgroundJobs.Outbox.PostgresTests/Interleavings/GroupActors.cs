@@ -51,7 +51,7 @@ internal static class GroupActors
     public static readonly Actor AskHeld = Ask("ask held to stop", Held);
 
     // Those that wait.
-    public static readonly Actor FinishCancelled = new("finish cancelled", Begin(FinishCancelledAsync), Commit);
+    public static readonly Actor FinishCancelled = new("finish cancelled", Begin(FinishCancelledAsync), Then(FreeAsync), Commit);
 
     public static readonly Actor Enqueue = new(
         "enqueue",

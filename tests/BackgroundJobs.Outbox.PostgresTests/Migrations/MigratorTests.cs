@@ -128,6 +128,27 @@ public sealed class MigratorTests
     }
 
     [Fact]
+    public async Task What_runs_while_the_holders_of_a_queue_are_moved_counts_as_running_also_where_an_older_worker_has_started_it()
+    {
+        await using var database = await ScratchDatabase.EmptyAsync();
+        await new Migrator(database.Admin, "outbox", [.. Migration.Embedded("outbox").Where(each => each.Version < 11)]).MigrateAsync();
+        await new JobAdmin(database.Admin).SetLimitsAsync("default", new() { Concurrency = 2 }, TestContext.Current.CancellationToken);
+        JobQueue queue = new(database.Admin);
+        await queue.EnqueueAsync(Enumerable.Range(1, 5).Select(n => NewJob.Create(new NumberJob(n))), TestContext.Current.CancellationToken);
+        var worker = await Workers.RegisterAsync(database);
+        Assert.Equal(1, await ClaimAsOneDidAsync());
+        await Migrator.MigrateAsync(database.ConnectionString);
+        Assert.Equal(1, await ClaimAsOneDidAsync());
+        Assert.Empty(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"]) with { Limited = true }));
+        Assert.Equal(0, await ClaimAsOneDidAsync());
+
+        Task<long> ClaimAsOneDidAsync() => database.ScalarAsync<long>($"""
+            DO $$ BEGIN PERFORM outbox.file_groups('default', array_fill('-infinity'::timestamptz, ARRAY[4]), array_fill('00000000-0000-0000-0000-000000000000'::uuid, ARRAY[4]), 100); END $$;
+            SELECT count(*) FROM outbox.claim_in_turn('default', 1, false, ARRAY['number'], '{worker}', 0, gen_random_uuid())
+            """);
+    }
+
+    [Fact]
     public async Task Who_could_call_the_old_enqueue_function_can_call_the_new_one_also_in_a_session_that_has_called_the_old_one()
     {
         await using var database = await ScratchDatabase.EmptyAsync();
