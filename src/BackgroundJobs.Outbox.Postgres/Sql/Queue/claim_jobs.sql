@@ -1,5 +1,6 @@
--- Claims the due jobs of one queue whose groups take no turns (else claim_in_turn.sql), most urgent priority first, at most @limit, and no more than the limits of the queue allow. What is claimed belongs to @worker until it is recorded,
--- released, or the worker's lease ends; every write about it must carry the lease token that is given here.
+-- Claims the due jobs of one queue whose groups take no turns (else claim_in_turn.sql), most urgent priority first, at most @limit, and no more than the
+-- limits of the queue leave room for. What is claimed belongs to @worker until it is recorded, released, or the worker's lease ends; every write about
+-- it must carry the lease token that is given here.
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
 -- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits);
