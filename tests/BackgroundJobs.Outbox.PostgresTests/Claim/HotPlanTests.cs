@@ -272,7 +272,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
                 CREATE ROLE {role};
                 GRANT USAGE ON SCHEMA outbox TO {role};
                 GRANT ALL ON ALL TABLES IN SCHEMA outbox TO {role};
-                GRANT EXECUTE ON ALL PROCEDURES IN SCHEMA outbox TO {role};
+                GRANT EXECUTE ON ALL ROUTINES IN SCHEMA outbox TO {role};
                 ALTER TABLE outbox.jobs ENABLE ROW LEVEL SECURITY;
                 CREATE POLICY condition ON outbox.jobs USING ({condition});
                 """);

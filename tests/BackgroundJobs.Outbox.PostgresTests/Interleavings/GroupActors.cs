@@ -51,7 +51,7 @@ internal static class GroupActors
     public static readonly Actor AskHeld = Ask("ask held to stop", Held);
 
     // Those that wait.
-    public static readonly Actor FinishCancelled = new("finish cancelled", Begin(FinishCancelledAsync), Then(FreeAsync), Commit);
+    public static readonly Actor FinishCancelled = new("finish cancelled", Begin(FinishCancelledAsync), Then(s => Of(s).HasCancelled ? FreeAsync(s) : Task.CompletedTask), Commit);
 
     public static readonly Actor Enqueue = new(
         "enqueue",
@@ -106,7 +106,7 @@ internal static class GroupActors
 
     private static async Task FinishCancelledAsync(Session s)
     {
-        await s.RunAsync("finish_cancelled_jobs");
+        Of(s).HasCancelled = (await s.RunAsync("finish_cancelled_jobs")).Count > 0;
         await SayCancelledAsync(s);
     }
 

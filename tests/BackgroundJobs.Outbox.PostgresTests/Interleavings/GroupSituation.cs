@@ -18,6 +18,8 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
 
     public bool IsRescued { get; set; }
 
+    public bool HasCancelled { get; set; }
+
     public void Say(string what) => happened.Add(what);
 
     public override async Task ResetAsync(bool withOldHistory)
