@@ -103,7 +103,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         }
 
         if (request is { Limited: true, Suspects: false })
-            Wait(answer);
+            TakeLimited(answer);
 
         foreach (var job in jobs)
         {
@@ -170,7 +170,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         MayHaveMore = sweeping || answer.MoreToSee || answer.Jobs.Count > 0;
     }
 
-    private void Wait(ClaimAnswer answer)
+    private void TakeLimited(ClaimAnswer answer)
     {
         if (answer.TakesTurns != inTurn && Limited)
         {

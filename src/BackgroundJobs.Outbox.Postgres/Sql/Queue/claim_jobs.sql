@@ -4,7 +4,8 @@
 -- Invariants: the update is HOT (no column it sets stands in an index); each priority is its own range scan, so that what is due tomorrow
 -- never hides what is due now; @after_* bounds the scan, so that it need not walk index entries of jobs long gone; a worker that was
 -- declared dead claims nothing, nor does a claim of an epoch that was given up (the worker's row is locked against both until this commits);
--- and an attempt number at its end stays there: one such row must not fail the claim of its neighbours.
+-- an attempt number at its end stays there: one such row must not fail the claim of its neighbours; and where the queue has limits, what is started is
+-- noted before anybody else counts (a CTE that only selects is run because it is read: hence the count).
 WITH claimable AS MATERIALIZED (
     SELECT CASE
         WHEN EXISTS (SELECT FROM outbox.paused_kinds) THEN ARRAY(
