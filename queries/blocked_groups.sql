@@ -12,7 +12,7 @@ SELECT
     blocked.job_group,
     CASE
         WHEN blocked.paused_until > now() THEN 'paused'
-        WHEN blocked.state = 'later' AND blocked.head IS NULL THEN 'rate'
+        WHEN blocked.state = 'later' AND (blocked.head IS NULL OR EXISTS (SELECT FROM outbox.jobs AS job WHERE job.id = blocked.head AND job.run_at <= now())) THEN 'rate'
         WHEN blocked.state = 'full' AND blocked.head IS NULL THEN 'concurrency'
         ELSE 'order'
     END AS why,

@@ -4,7 +4,7 @@ using static Xunit.TestContext;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Groups;
 
-// Counted, not timed: how many rows of groups are read.
+// Counted, not timed: how many rows are read.
 public sealed class GroupCostTests
 {
     private const int Groups = 3000;
@@ -26,10 +26,10 @@ public sealed class GroupCostTests
             SELECT outbox.new_job_id(), 'number', '{}', 'default', 2, now() - interval '1 minute', 20, 'group ' || n
             FROM generate_series(1, {{Groups}}) AS n
             """);
-        var filed = await CountedAsync(connection, () => CallAsync(connection));
-        var filedAgain = await CountedAsync(connection, () => CallAsync(connection));
+        var filed = await CountedAsync(connection, "job_groups", () => CallAsync(connection));
+        var filedAgain = await CountedAsync(connection, "job_groups", () => CallAsync(connection));
         await ExecuteAsync(connection, "UPDATE outbox.job_groups SET state = 'full', look_at = now() + interval '1 hour'");
-        var freed = await CountedAsync(connection, () => ExecuteAsync(connection, $"""
+        var freed = await CountedAsync(connection, "job_groups", () => ExecuteAsync(connection, $"""
             SELECT outbox.free_groups(array_fill('default'::text, ARRAY[{Groups}]), (SELECT array_agg('group ' || n) FROM generate_series(1, {Groups}) AS n))
             """));
 
@@ -40,19 +40,60 @@ public sealed class GroupCostTests
         Assert.Equal((long)Groups, await ready.ExecuteScalarAsync(Current.CancellationToken));
     }
 
+    // The same, of a claim, whose plans were made when all jobs were of one priority: one that looked for a group's jobs of another priority among all
+    // jobs of the queue would read each some hundred times. That is the cheaper index where the names of groups are long.
+    [Fact]
+    public async Task A_claim_in_turn_reads_each_job_a_few_times_however_many_other_groups_wait()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await using var connection = await database.Admin.OpenConnectionAsync(Current.CancellationToken);
+        var worker = await Workers.RegisterAsync(database);
+        await ExecuteAsync(connection, "INSERT INTO outbox.queues (name, limited, group_concurrency) VALUES ('default', true, 100)");
+        await EnqueueAsync(priority: 2);
+        await ExecuteAsync(connection, "ANALYZE outbox.jobs");
+        await CallAsync(connection);
+        await ClaimAsync();
+        await ExecuteAsync(connection, "DELETE FROM outbox.jobs; DELETE FROM outbox.job_groups");
+
+        await EnqueueAsync(priority: 1);
+        await CallAsync(connection);
+        var read = await CountedAsync(connection, "jobs", ClaimAsync);
+
+        await using var claimed = new NpgsqlCommand("SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL", connection);
+        Assert.Equal(1000L, await claimed.ExecuteScalarAsync(Current.CancellationToken));
+        Assert.InRange(read, 1000, 10_000);
+
+        Task EnqueueAsync(int priority) => ExecuteAsync(connection, $$"""
+            INSERT INTO outbox.jobs (id, kind, args, queue, priority, run_at, max_attempts, job_group)
+            SELECT outbox.new_job_id(), 'number', '{}', 'default', {{priority}}, now() - interval '1 minute', 20, repeat('x', 150) || n % {{Groups}}
+            FROM generate_series(1, {{2 * Groups}}) AS n
+            """);
+
+        Task ClaimAsync() =>
+            ExecuteAsync(connection, $"SELECT FROM outbox.claim_in_turn('default', 1000, false, '{{number}}', '{worker}', 0, gen_random_uuid())");
+    }
+
     private static Task CallAsync(NpgsqlConnection connection) => ExecuteAsync(connection, """
         SELECT outbox.free_groups('{default}', '{none}');
         SELECT * FROM outbox.file_groups('default', array_fill('-infinity'::timestamptz, ARRAY[4]), array_fill('00000000-0000-0000-0000-000000000000'::uuid, ARRAY[4]), 10000)
         """);
 
-    private static async Task<long> CountedAsync(NpgsqlConnection connection, Func<Task> work)
+    private static async Task<long> CountedAsync(NpgsqlConnection connection, string table, Func<Task> work)
     {
         await using var transaction = await connection.BeginTransactionAsync(Current.CancellationToken);
+        // What was done before may not have been reported yet.
+        var before = await ReadAsync();
         await work();
-        await using var read = new NpgsqlCommand("SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = 'job_groups'", connection);
-        var rows = (long)(await read.ExecuteScalarAsync(Current.CancellationToken))!;
+        var after = await ReadAsync();
         await transaction.CommitAsync(Current.CancellationToken);
-        return rows;
+        return after - before;
+
+        async Task<long> ReadAsync()
+        {
+            await using var read = new NpgsqlCommand("SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) FROM pg_stat_xact_user_tables WHERE relname = $1", connection);
+            read.Parameters.Add(new() { Value = table });
+            return (long)(await read.ExecuteScalarAsync(Current.CancellationToken))!;
+        }
     }
 
     private static async Task ExecuteAsync(NpgsqlConnection connection, string sql)

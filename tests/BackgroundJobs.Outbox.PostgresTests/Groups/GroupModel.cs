@@ -8,10 +8,8 @@ internal sealed class GroupModel(GroupOrder order)
     // Of all rates.
     public static readonly TimeSpan Period = TimeSpan.FromMinutes(20);
 
-    // How far groups may be apart that could both have started more, in turns of their own. Measured, not derived, and not kept by every seed: with 8 it
-    // is 5, with 1551803559 4.5. A claim that brings few jobs looks at few groups, and one that lags gets its part and one more of each claim, whatever its
-    // weight. So this shows that weights count, and no bound.
-    private const double MaxUneven = 4;
+    // How far groups may be apart that could both have started more, in turns of their own: one start of each, by its weight. And what is lost in adding.
+    private const double MaxUneven = 1 + 1e-6;
 
     // A rate counts a start up to two fiftieths of its period too long.
     private static readonly TimeSpan LongPeriod = Period * 1.04;
@@ -49,7 +47,9 @@ internal sealed class GroupModel(GroupOrder order)
     {
         if (ids.Count > 0 && ids.Count > RoomInQueue(sure: false))
             return $"{ids.Count} of the queue, which has room for {RoomInQueue(sure: false)}";
-        var contending = Groups.Where(each => !each.IsStale && Startable(each, suspects, most) >= most).ToList();
+        foreach (var job in Jobs)
+            job.IsKnown = job is { State: State.Waits, IsDue: true } && (job.IsKnown || looked);
+        var contending = Groups.Where(each => !each.IsStale && Startable(each, suspects, most, known: true) >= most).ToList();
         foreach (var group in Groups)
         {
             var taken = ids.Where(id => Jobs.Any(each => each.Id == id && each.Group == group)).ToList();
@@ -63,13 +63,13 @@ internal sealed class GroupModel(GroupOrder order)
             group.Taken = taken.Count;
             foreach (var job in next.Take(taken.Count))
             {
-                (job.State, job.Worker, job.Counts, job.CountsInQueue) = (State.Runs, worker, Limit(group) is not null, limits.Concurrency is not null);
+                (job.State, job.IsKnown, job.Worker, job.Counts, job.CountsInQueue) = (State.Runs, false, worker, Limit(group) is not null, limits.Concurrency is not null);
                 starts.Add(new(Now, group) { Counts = limits.GroupRate is not null, CountsInQueue = limits.Rate is not null });
                 group.Head = order == GroupOrder.Strict ? job : null;
             }
         }
 
-        return Compare(contending, suspects, looked);
+        return Compare(contending, suspects);
     }
 
     public void SetLimits(QueueLimits now)
@@ -122,7 +122,7 @@ internal sealed class GroupModel(GroupOrder order)
     }
 
     // As many as their weights say of those that could all start as many as are claimed: a group that has had more than its share waits for the others.
-    private string? Compare(List<Group> contending, bool suspects, bool looked)
+    private string? Compare(List<Group> contending, bool suspects)
     {
         if (suspects)
         {
@@ -135,7 +135,7 @@ internal sealed class GroupModel(GroupOrder order)
             for (var other = one + 1; other < Groups.Count; other++)
             {
                 var (a, b) = (Groups[one], Groups[other]);
-                if (!contending.Contains(a) || !contending.Contains(b) || !(looked || shares.ContainsKey((a, b))))
+                if (!contending.Contains(a) || !contending.Contains(b))
                 {
                     shares.Remove((a, b));
                     continue;
@@ -146,6 +146,8 @@ internal sealed class GroupModel(GroupOrder order)
                 share.Add((a.Taken / a.Weight) - (b.Taken / b.Weight));
                 var turns = share.Spread / ((1 / a.Weight) + (1 / b.Weight));
                 (Compared, MostUneven) = (Compared + 1, Math.Max(MostUneven, turns));
+                if (!HasMore(a) || !HasMore(b))
+                    shares.Remove((a, b));
                 if (turns > MaxUneven)
                     return $"groups '{a.Name}' and '{b.Name}', of weights {a.Weight} and {b.Weight}, have had {share.Spread:0.##} starts more or less for their weight";
             }
@@ -154,7 +156,11 @@ internal sealed class GroupModel(GroupOrder order)
         return null;
     }
 
-    private int Startable(Group group, bool suspects, int most) => Math.Max(0, Math.Min(Math.Min(most, Room(group, sure: true)), Next(group, suspects).Count));
+    private int Startable(Group group, bool suspects, int most, bool known = false) =>
+        Math.Max(0, Math.Min(Math.Min(most, Room(group, sure: true)), Next(group, suspects).Count(each => each.IsKnown || !known)));
+
+    // Else it leaves the line, until a claim has looked for new ones.
+    private bool HasMore(Group group) => Next(group, suspects: false).Any(each => each.IsKnown);
 
     private int Room(Group group, bool sure) => Math.Min(
         Limit(group) - Running.Count(each => each.Group == group && (sure || each.Counts)) ?? int.MaxValue,
@@ -253,6 +259,9 @@ internal sealed class GroupModel(GroupOrder order)
         public DateTime RunAt { get; set; }
 
         public bool IsDue { get; set; }
+
+        // To the line: a claim has looked for new jobs since it waits.
+        public bool IsKnown { get; set; }
 
         public int Crashes { get; set; }
 

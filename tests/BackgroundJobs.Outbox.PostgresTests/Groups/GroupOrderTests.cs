@@ -52,6 +52,28 @@ public sealed class GroupOrderTests
         }
     }
 
+    // It was in line all the time, and each claim looked at it in vain.
+    [Fact]
+    public async Task A_strict_group_whose_rate_is_used_up_is_out_of_line_until_its_first_job_may_start_again()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new() { GroupOrder = GroupOrder.Strict, GroupRate = new(1, TimeSpan.FromHours(1)) }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync([NewJob.Create(new NumberJob(1), new() { Group = "a" }), NewJob.Create(new NumberJob(2), new() { Group = "a" })], Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        var first = Assert.Single(await QueueLimitsTests.ClaimAsync(queue, worker));
+        await using (var connection = await database.DataSource.OpenConnectionAsync(Cancellation))
+        {
+            Assert.Single(await queue.RescheduleAsync(connection, [new RescheduledJob(first, TimeSpan.Zero, true, null, null)]));
+            await queue.FreeGroupsAsync(connection, [("default", "a")]);
+        }
+
+        Assert.Empty(await QueueLimitsTests.ClaimAsync(queue, worker));
+        Assert.True(await database.ScalarAsync<bool>("SELECT state = 'later' AND look_at > now() + interval '50 minutes' FROM outbox.job_groups"));
+        var blocked = Assert.Single(await new JobInspector(database.Inspector).BlockedGroupsAsync(Cancellation));
+        Assert.Equal(("rate", (Guid?)first.Id), (blocked.Why, blocked.BehindJobId));
+    }
+
     [Fact]
     public async Task In_strict_order_the_next_one_follows_at_once_where_the_first_is_cancelled_while_it_waits_for_another_attempt()
     {

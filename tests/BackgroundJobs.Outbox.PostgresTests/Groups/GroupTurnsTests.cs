@@ -136,6 +136,31 @@ public sealed class GroupTurnsTests
         Assert.Equal("40", Assert.Single(await QueueLimitsTests.ClaimAsync(queue, await Workers.RegisterAsync(database), limit: 1)).Group);
     }
 
+    // It leaves the line each time, and comes back: before a light one whose turn is later.
+    [Fact]
+    public async Task A_heavy_group_that_is_full_each_time_keeps_its_turns_beside_a_light_one()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var admin = new JobAdmin(database.Operator);
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        await admin.SetGroupAsync("default", "heavy", weight: 10, concurrency: 1, cancellationToken: Cancellation);
+        await admin.SetGroupAsync("default", "light", weight: 1, cancellationToken: Cancellation);
+        await queue.EnqueueAsync(Enumerable.Range(0, 200).Select(n => NewJob.Create(new NumberJob(n), new() { Group = n % 2 == 0 ? "heavy" : "light" })), Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        List<string> started = [];
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        while (started.Count < 66)
+        {
+            var job = Assert.Single(await QueueLimitsTests.ClaimAsync(queue, worker, limit: 1));
+            started.Add(job.Group!);
+            Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null)], prepare: false));
+            await queue.FreeGroupsAsync(connection, [("default", job.Group)]);
+        }
+
+        Assert.InRange(started.Count(each => each == "light"), 5, 7);
+    }
+
     // More than one claim looks at.
     [Fact]
     public async Task Groups_that_have_nothing_for_this_worker_go_behind_the_others()
