@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regclass('outbox.queue_holders') IS NULL THEN
+    IF to_regprocedure('outbox.settle_jobs_apart()') IS NULL THEN
         RETURN;
     END IF;
 
@@ -88,7 +88,7 @@ BEGIN
     -- What the parents of a job left for it, and nothing else of the history.
     GRANT SELECT (id, finished_at, kind, state, result, met_id) ON outbox.job_history TO outbox_worker;
     GRANT SELECT ON outbox.unsettled_jobs TO outbox_worker;
-    GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]), outbox.settle_unique_jobs() TO outbox_worker;
+    GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]), outbox.settle_jobs_apart(), outbox.settle_unique_jobs() TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
     GRANT EXECUTE ON FUNCTION
         outbox.takes_turns(text),

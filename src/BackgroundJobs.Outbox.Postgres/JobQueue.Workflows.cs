@@ -34,7 +34,15 @@ public sealed partial class JobQueue
     internal async Task<(int Released, bool More)> SettleAsync(NpgsqlConnection connection, Guid[]? ids, CancellationToken cancellationToken)
     {
         await using var settle = Sql("settle_jobs").Command(connection, ("ids", Optional(ids)));
-        return await SettleAsync(connection, settle, "settle", cancellationToken).ConfigureAwait(false);
+        var (released, more, _, _) = await SettleAsync(connection, settle, "settle", cancellationToken).ConfigureAwait(false);
+        return (released, more);
+    }
+
+    // Where that has failed: each of those that wait by itself. Says which could not be settled, and of one of them the SQLSTATE.
+    internal async Task<(int Released, bool More, Guid[] HeldUp, string? Error)> SettleApartAsync(NpgsqlConnection connection, CancellationToken cancellationToken)
+    {
+        await using var settle = Sql("settle_jobs_apart").Command(connection);
+        return await SettleAsync(connection, settle, "settle apart", cancellationToken).ConfigureAwait(false);
     }
 
     // Compares jobs of unique keys with each other, after their commit. Whatever the sessions' default is: what it reads after it has waited must be
@@ -44,16 +52,19 @@ public sealed partial class JobQueue
         var transaction = await connection.BeginTransactionAsync(IsolationLevel.ReadCommitted, cancellationToken).ConfigureAwait(false);
         await using var ending = transaction.ConfigureAwait(false);
         await using var settle = Sql("settle_unique_jobs").Command(connection);
-        return await SettleAsync(connection, settle, "settle unique", cancellationToken, transaction).ConfigureAwait(false);
+        var (released, more, _, _) = await SettleAsync(connection, settle, "settle unique", cancellationToken, transaction).ConfigureAwait(false);
+        return (released, more);
     }
 
-    private async Task<(int Released, bool More)> SettleAsync(
+    private async Task<(int Released, bool More, Guid[] HeldUp, string? Error)> SettleAsync(
         NpgsqlConnection connection, NpgsqlCommand settle, string point, CancellationToken cancellationToken, NpgsqlTransaction? transaction = null)
     {
         string[]? queues;
         DateTime[]? runAt;
         int released;
         bool more;
+        Guid[] heldUp = [];
+        string? error = null;
         await options.AtAsync(point).ConfigureAwait(false);
         await using (var reader = await settle.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false))
         {
@@ -62,6 +73,8 @@ public sealed partial class JobQueue
             runAt = reader.IsDBNull(1) ? null : reader.GetFieldValue<DateTime[]>(1);
             released = reader.GetInt32(2);
             more = reader.GetBoolean(3);
+            if (reader.FieldCount > 4)
+                (heldUp, error) = (reader.GetFieldValue<Guid[]>(4), Text(reader, 5));
         }
 
         if (transaction is not null)
@@ -69,7 +82,7 @@ public sealed partial class JobQueue
         await options.AtAsync($"{point} answered").ConfigureAwait(false);
         for (var at = 0; at < queues?.Length; at++)
             await SendAsync(connection, new JobHint(queues[at], runAt![at]), cancellationToken).ConfigureAwait(false);
-        return (released, more);
+        return (released, more, heldUp, error);
     }
 
     internal async Task<IReadOnlyList<EndedJob>> ParentsAsync(ClaimedJob job, CancellationToken cancellationToken)

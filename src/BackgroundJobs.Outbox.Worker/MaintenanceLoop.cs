@@ -55,13 +55,6 @@ internal sealed class MaintenanceLoop(
             {
                 return;
             }
-#pragma warning disable CA1031 // Whatever it is: without this loop nobody here would rescue the jobs of the dead.
-            catch (Exception e)
-#pragma warning restore CA1031
-            {
-                connections.LeaveReadOnlyServer(e);
-                logger.MaintenanceFailed(e);
-            }
 
             await wake.WaitAsync(again).ConfigureAwait(false);
         }
@@ -79,59 +72,100 @@ internal sealed class MaintenanceLoop(
 
     public void Dispose() => wake.Dispose();
 
-    private async Task SettleAsync(CancellationToken stopping)
-    {
-        await using var connection = await connections.OpenConnectionAsync(stopping).ConfigureAwait(false);
-
-        // Apart, so that neither holds up the other; this first, for what it ends may be a parent.
-        await AllAsync(() => queue.SettleUniqueAsync(connection, stopping)).ConfigureAwait(false);
-        await AllAsync(() => queue.SettleAsync(connection, null, stopping)).ConfigureAwait(false);
-
-        // However much comes: the jobs of the dead do not wait for the end of it.
-        async Task AllAsync(Func<Task<(int Released, bool More)>> settle)
-        {
-            var more = true;
-            while (more && !someoneDied && !stopping.IsCancellationRequested)
-                more = (await settle().ConfigureAwait(false)).More;
-            if (more)
-                Settle();
-        }
-    }
-
     private async Task RunOnceAsync(CancellationToken stopping)
     {
         if (someoneDied)
         {
             someoneDied = false;
-            foreach (var (hint, jobs, _) in await queue.RescueAsync(options.MaxCrashes, stopping).ConfigureAwait(false))
-            {
-                logger.Rescued(jobs, hint.Queue);
-                WorkerTelemetry.WasRescued(jobs, hint.Queue);
-            }
+            await StepAsync(() => RescueAsync(stopping), stopping).ConfigureAwait(false);
         }
 
         if (cancelledWaits)
         {
             cancelledWaits = false;
-            await queue.FinishCancelledAsync(stopping).ConfigureAwait(false);
+            await StepAsync(() => queue.FinishCancelledAsync(stopping), stopping).ConfigureAwait(false);
         }
 
-        await SaveCursorsAsync().ConfigureAwait(false);
+        await StepAsync(SaveCursorsAsync, stopping).ConfigureAwait(false);
         if (unsettled)
         {
             unsettled = false;
-            await SettleAsync(stopping).ConfigureAwait(false);
+
+            // This first, for what it ends may be a parent.
+            await StepAsync(() => SettleAllAsync(connection => queue.SettleUniqueAsync(connection, stopping), stopping), stopping).ConfigureAwait(false);
+            await StepAsync(() => SettleAllAsync(connection => SettleAsync(connection, stopping), stopping), stopping).ConfigureAwait(false);
         }
 
         var now = time.GetTimestamp();
         if (now >= historyAt)
         {
             historyAt = now + (long)(HistoryInterval.TotalSeconds * time.TimestampFrequency);
-            var (made, dropped) = await queue.MaintainHistoryAsync(DaysAhead, options.HistoryRetention, stopping).ConfigureAwait(false);
-            if (made + dropped > 0)
-                logger.HistoryMaintained(made, dropped);
-            await queue.ForgetTicksAsync(options.HistoryRetention, stopping).ConfigureAwait(false);
-            await queue.ForgetGroupsAsync(stopping).ConfigureAwait(false);
+            await StepAsync(() => MaintainHistoryAsync(stopping), stopping).ConfigureAwait(false);
+            await StepAsync(() => queue.ForgetTicksAsync(options.HistoryRetention, stopping), stopping).ConfigureAwait(false);
+            await StepAsync(() => queue.ForgetGroupsAsync(stopping), stopping).ConfigureAwait(false);
         }
+    }
+
+    // One that fails holds up no other.
+    private async Task StepAsync(Func<Task> step, CancellationToken stopping)
+    {
+        try
+        {
+            await step().ConfigureAwait(false);
+        }
+        catch (OperationCanceledException) when (stopping.IsCancellationRequested)
+        {
+            throw;
+        }
+#pragma warning disable CA1031 // Whatever it is: without this loop nobody here would rescue the jobs of the dead.
+        catch (Exception e)
+#pragma warning restore CA1031
+        {
+            connections.LeaveReadOnlyServer(e);
+            logger.MaintenanceFailed(e);
+        }
+    }
+
+    private async Task RescueAsync(CancellationToken stopping)
+    {
+        foreach (var (hint, jobs, _) in await queue.RescueAsync(options.MaxCrashes, stopping).ConfigureAwait(false))
+        {
+            logger.Rescued(jobs, hint.Queue);
+            WorkerTelemetry.WasRescued(jobs, hint.Queue);
+        }
+    }
+
+    // However much comes: the jobs of the dead do not wait for the end of it.
+    private async Task SettleAllAsync(Func<NpgsqlConnection, Task<(int Released, bool More)>> settle, CancellationToken stopping)
+    {
+        await using var connection = await connections.OpenConnectionAsync(stopping).ConfigureAwait(false);
+        var more = true;
+        while (more && !someoneDied && !stopping.IsCancellationRequested)
+            more = (await settle(connection).ConfigureAwait(false)).More;
+        if (more)
+            Settle();
+    }
+
+    private async Task<(int Released, bool More)> SettleAsync(NpgsqlConnection connection, CancellationToken stopping)
+    {
+        try
+        {
+            return await queue.SettleAsync(connection, null, stopping).ConfigureAwait(false);
+        }
+        catch (PostgresException)
+        {
+            // What else is wrong it meets as well.
+            var (released, more, heldUp, error) = await queue.SettleApartAsync(connection, stopping).ConfigureAwait(false);
+            if (heldUp.Length > 0)
+                logger.HeldUp(heldUp.Length, heldUp[0], error);
+            return (released, more);
+        }
+    }
+
+    private async Task MaintainHistoryAsync(CancellationToken stopping)
+    {
+        var (made, dropped) = await queue.MaintainHistoryAsync(DaysAhead, options.HistoryRetention, stopping).ConfigureAwait(false);
+        if (made + dropped > 0)
+            logger.HistoryMaintained(made, dropped);
     }
 }

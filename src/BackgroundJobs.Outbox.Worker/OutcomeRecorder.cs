@@ -21,9 +21,19 @@ internal sealed class OutcomeRecorder(JobQueue queue, bool prepare, ILogger logg
         }
     }
 
-    // What waits for the jobs that have ended may run now. True: there is more of it than one statement does.
-    public async Task<bool> SettleAsync(NpgsqlConnection connection, List<Guid> jobs) =>
-        (await queue.SettleAsync(connection, [.. jobs], CancellationToken.None).ConfigureAwait(false)).More;
+    // What waits for the jobs that have ended may run now. True: there is more of it than one statement does, or one that is locked or refused. That
+    // is not for here, where other ends wait to be recorded.
+    public async Task<bool> SettleAsync(NpgsqlConnection connection, List<Guid> jobs)
+    {
+        try
+        {
+            return (await queue.SettleAsync(connection, [.. jobs], CancellationToken.None).ConfigureAwait(false)).More;
+        }
+        catch (PostgresException)
+        {
+            return true;
+        }
+    }
 
     public Task FreeAsync(NpgsqlConnection connection, List<ClaimedJob> jobs) =>
         queue.FreeGroupsAsync(connection, [.. jobs.Where(each => each.InTurn).Select(each => (each.Queue, each.Group))]);

@@ -203,7 +203,22 @@ internal static class Actors
     public static readonly Actor SettleUnique = new("settle unique", Begin(s => s.RunAsync("settle_unique_jobs")), Commit);
 
     // Two workers may do it at once: the one that has ended a job, and the one whose heartbeat says that there is something.
-    public static readonly Actor Settle = new("settle", Begin(s => s.RunAsync("settle_jobs")), Commit);
+    public static readonly Actor Settle = new(
+        "settle",
+        Begin(async s =>
+        {
+            try
+            {
+                await s.RunAsync("settle_jobs");
+            }
+            catch (PostgresException e) when (e.SqlState == PostgresErrorCodes.LockNotAvailable)
+            {
+                // It waits for no session that takes long; its notes stay.
+            }
+        }),
+        Commit);
+
+    public static readonly Actor SettleApart = new("settle apart", Begin(s => s.RunAsync("settle_jobs_apart")), Commit);
 
     // Drops a partition of the history, which waits for everyone who writes to it.
     public static readonly Actor Maintain = new(
@@ -247,7 +262,7 @@ internal static class Actors
     [
         ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, KeepStepA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
         DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule, EnqueueChild, Settle,
-        EnqueueTwin, SettleUnique,
+        SettleApart, EnqueueTwin, SettleUnique,
     ];
 
     public static Actor Finish(string who, Guid job, Guid token) => new(

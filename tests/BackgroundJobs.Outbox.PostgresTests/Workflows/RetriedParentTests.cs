@@ -17,7 +17,9 @@ public sealed class RetriedParentTests
         var definition = await database.ScalarAsync<string>("SELECT pg_get_functiondef('outbox.settle_jobs(uuid[])'::regprocedure)");
         const string Decision = "    WITH decided AS (";
         Assert.Contains(Decision, definition, StringComparison.Ordinal);
-        await database.ExecuteAsync(definition!.Replace(Decision, $"    PERFORM pg_advisory_xact_lock(42);\n{Decision}", StringComparison.Ordinal));
+        await database.ExecuteAsync(definition!
+            .Replace(Decision, $"    PERFORM pg_advisory_xact_lock(42);\n{Decision}", StringComparison.Ordinal)
+            .Replace("lock_timeout TO '200ms'", "lock_timeout TO '1min'", StringComparison.Ordinal));
 
         JobQueue queue = new(database.DataSource);
         JobWorkflow flow = new();
