@@ -52,6 +52,17 @@ public sealed partial class JobQueue
         return given;
     }
 
+    internal async Task<HashSet<Guid>> ListLockedAsync(NpgsqlConnection connection, IEnumerable<ClaimedJob> jobs)
+    {
+        await using var batch = Batch(Sql("use_key"), connection, Sql("list_locked_jobs").BatchCommand(("ids", Value(jobs.Select(each => each.Id).ToArray()))));
+        await using var reader = await batch.ExecuteReaderAsync().ConfigureAwait(false);
+        await reader.NextResultAsync().ConfigureAwait(false);
+        HashSet<Guid> locked = [];
+        while (await reader.ReadAsync().ConfigureAwait(false))
+            locked.Add(reader.GetGuid(0));
+        return locked;
+    }
+
     internal async Task SaveCursorsAsync(NpgsqlConnection connection, IReadOnlyCollection<(ClaimedJob Job, string? Cursor, string? Progress)> running)
     {
         await using var batch = Batch(Sql("use_key"), connection, Sql("save_cursors").BatchCommand(

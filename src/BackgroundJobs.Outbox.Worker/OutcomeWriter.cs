@@ -23,6 +23,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     private readonly ConcurrentQueue<Guid> ended = new();
     private readonly List<Guid> toSettle = [];
     private readonly LeavingJobs leaving = new(recorder, connections, time, logger);
+    private readonly HeldUpEnds heldUp = new(recorder, connections, time, logger);
     private int pending;
     private int pendingSuspects;
     private volatile bool completed;
@@ -89,10 +90,13 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     // Runs until Complete was called and everything is written, or until it is cancelled.
     public async Task RunAsync(CancellationToken cancellationToken)
     {
+        using var written = CancellationTokenSource.CreateLinkedTokenSource(cancellationToken);
         var told = leaving.RunAsync(cancellationToken);
+        var freed = heldUp.RunAsync(written.Token);
         await WriteAsync(cancellationToken).ConfigureAwait(false);
+        await written.CancelAsync().ConfigureAwait(false);
         leaving.Complete();
-        await told.ConfigureAwait(false);
+        await Task.WhenAll(told, freed).ConfigureAwait(false);
     }
 
     private async Task WriteAsync(CancellationToken cancellationToken)
@@ -100,9 +104,9 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         using var onCancel = cancellationToken.Register(added.Set);
         while (!cancellationToken.IsCancellationRequested)
         {
-            if (Pending == 0 && ended.IsEmpty)
+            if (toFinish.Count + toReschedule.Count == 0 && finished.IsEmpty && rescheduled.IsEmpty && ended.IsEmpty)
             {
-                if (completed)
+                if (completed && Pending == 0)
                     return;
                 await added.WaitAsync().ConfigureAwait(false);
             }
@@ -128,6 +132,7 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
     public void Dispose()
     {
         leaving.Dispose();
+        heldUp.Dispose();
         added.Dispose();
     }
 
@@ -150,10 +155,10 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
         try
         {
             await using var connection = await connections.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-            await recorder.FinishAsync(connection, toFinish).ConfigureAwait(false);
+            HoldUp(toFinish, await recorder.FinishAsync(connection, toFinish).ConfigureAwait(false), static each => each.Job, finished);
             toSettle.AddRange(toFinish.Where(each => each.Job.WorkflowId is not null).Select(each => each.Job.Id));
             Written(toFinish, static each => each.Job);
-            await recorder.RescheduleAsync(connection, toReschedule).ConfigureAwait(false);
+            HoldUp(toReschedule, await recorder.RescheduleAsync(connection, toReschedule).ConfigureAwait(false), static each => each.Job, rescheduled);
             Written(toReschedule, static each => each.Job);
             if (toSettle.Count > 0 && await recorder.SettleAsync(connection, toSettle).ConfigureAwait(false))
                 Unsettled?.Invoke();
@@ -174,6 +179,20 @@ internal sealed class OutcomeWriter(OutcomeRecorder recorder, HeldJobs held, Npg
             backOff = TimeSpan.FromMilliseconds(Math.Clamp(backOff.TotalMilliseconds * 2, 50, 2000));
             logger.RecordFailed(e, Pending, backOff);
             await Task.Delay(backOff, time, cancellationToken).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    // They are still to be written, but not with these.
+    private void HoldUp<T>(List<T> jobs, List<T> locked, Func<T, ClaimedJob> job, ConcurrentQueue<T> later)
+    {
+        foreach (var each in locked)
+        {
+            jobs.Remove(each);
+            heldUp.Add(job(each), () =>
+            {
+                later.Enqueue(each);
+                added.Set();
+            });
         }
     }
 

@@ -69,6 +69,9 @@ internal static partial class WorkerLog
     [LoggerMessage(29, LogLevel.Warning, "{Jobs} jobs that wait for others are locked or refused, and go on as soon as that ends, {JobId} among them (SQLSTATE {Error}). Who holds a lock says pg_blocking_pids; a trigger of the application's may refuse a change.")]
     public static partial void HeldUp(this ILogger logger, int jobs, Guid jobId, string? error);
 
+    [LoggerMessage(30, LogLevel.Warning, "The end of job {JobId} ({Kind}) cannot be recorded as long as somebody holds its row; it is tried again every second. Who does says pg_blocking_pids.")]
+    public static partial void EndHeldUp(this ILogger logger, Guid jobId, string kind);
+
     [LoggerMessage(22, LogLevel.Warning, "Gave back {Jobs} jobs that were claimed in this worker's name and that it does not know: of a claim whose answer never arrived, or of a server that took over or was restored and has forgotten their end.")]
     public static partial void GaveUnknownBack(this ILogger logger, long jobs);
 

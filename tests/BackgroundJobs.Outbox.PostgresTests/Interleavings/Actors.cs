@@ -269,7 +269,7 @@ internal static class Actors
         $"finish {who}",
         Begin(async s =>
         {
-            await s.RunAsync("use_key");
+            await s.UseKeyAsync();
             var lost = await s.RunAsync(
                 "finish_jobs",
                 ("ids", new[] { job }),
@@ -316,7 +316,7 @@ internal static class Actors
 
     private static async Task GiveAsync(Session s, bool failed, TimeSpan? delay)
     {
-        await s.RunAsync("use_key");
+        await s.UseKeyAsync();
         var given = await s.RunAsync(
             "reschedule_jobs",
             ("ids", new[] { Held }),

@@ -118,7 +118,7 @@ internal static class GroupActors
 
     private static async Task EndAsync(Session s, Guid job, Guid token, string state, string word)
     {
-        await s.RunAsync("use_key");
+        await s.UseKeyAsync();
         var lost = await s.RunAsync(
             "finish_jobs",
             ("ids", new[] { job }),

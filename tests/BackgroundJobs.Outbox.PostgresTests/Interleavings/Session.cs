@@ -63,6 +63,13 @@ internal sealed class Session(NpgsqlConnection connection, Situation situation) 
         return await ReadAsync(command);
     }
 
+    // As before a statement that finds its rows by their keys; but here it waits for as long as an order asks for.
+    public async Task UseKeyAsync()
+    {
+        await RunAsync("use_key");
+        await SqlAsync("SET LOCAL lock_timeout = 0");
+    }
+
     public async Task<List<object[]>> SqlAsync(string sql)
     {
         await using var command = new NpgsqlCommand(sql, connection, transaction);
