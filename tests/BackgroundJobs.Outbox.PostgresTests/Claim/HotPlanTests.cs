@@ -81,6 +81,7 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             await ReadsAFewAsync(async () => Assert.Empty(await queue.FinishAsync(
                 connection, [.. ended.Select(job => new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null))], prepare: true)));
             await ReadsAFewAsync(() => queue.SaveCursorsAsync(connection, [.. failed.Select(job => (job, (string?)"1", (string?)null))]));
+            await ReadsAFewAsync(async () => Assert.Empty(await queue.ListLockedAsync(connection, failed)));
             await ReadsAFewAsync(async () => Assert.Equal(5, (await queue.RescheduleAsync(
                 connection, [.. failed.Select(job => new RescheduledJob(job, TimeSpan.FromHours(1), true, null, null))])).Count));
         }

@@ -6,8 +6,8 @@ SET saved_cursor = coalesce(running.saved_cursor::jsonb, job.saved_cursor),
     progress = coalesce(running.progress::jsonb, job.progress)
 FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @cursors::text[], @progress::text[])
     AS running (id, lease_token, saved_cursor, progress)
-WHERE job.ctid = ANY (ARRAY(
-    SELECT free.ctid
+WHERE job.id = ANY (ARRAY(
+    SELECT free.id
     FROM outbox.jobs AS free
     WHERE free.id = ANY (@ids::uuid[])
     FOR NO KEY UPDATE SKIP LOCKED))
