@@ -147,7 +147,8 @@ AS $$
 $$;
 
 -- As before, but the turn of a job is that of its start (start-time fair queueing, Goyal, Vin and Cheng 1996): two groups that always have jobs that may
--- start differ by no more starts, each by its weight, than one of each, in claims of up to ten jobs; those of more take up to fifty of a group at once.
+-- start differ by no more starts, each by its weight, than one of each, in claims of up to ten jobs one after the other. Those of more take many of a
+-- group at once, and one that meets another one passes over its groups.
 -- Claims jobs of a limited queue for a worker, at most max_jobs: of the groups in line, the one with the lowest turn first, each within its limits
 -- and all within those of the queue. What is claimed counts as running as long as its lease lasts, and is the worker's as after claim_jobs.sql.
 -- Invariants: the row of a group, and that of the queue where it has limits of its own, is locked before what runs is counted, by a statement of

@@ -154,7 +154,7 @@ internal sealed class MaintenanceLoop(
         }
         catch (PostgresException)
         {
-            // What else is wrong it meets as well.
+            // If it is not one of them, but the connection or the server, this fails too.
             var (released, more, heldUp, error) = await queue.SettleApartAsync(connection, stopping).ConfigureAwait(false);
             if (heldUp.Length > 0)
                 logger.HeldUp(heldUp.Length, heldUp[0], error);

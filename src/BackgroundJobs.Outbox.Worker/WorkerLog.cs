@@ -66,10 +66,10 @@ internal static partial class WorkerLog
     [LoggerMessage(19, LogLevel.Error, "Maintenance failed; tried again at the next chance.")]
     public static partial void MaintenanceFailed(this ILogger logger, Exception exception);
 
-    [LoggerMessage(29, LogLevel.Warning, "{Jobs} jobs that wait for others are locked or refused, and go on as soon as that ends, {JobId} among them (SQLSTATE {Error}). Who holds a lock says pg_blocking_pids; a trigger of the application's may refuse a change.")]
+    [LoggerMessage(29, LogLevel.Warning, "{Jobs} jobs that wait for others are locked or refused, and go on as soon as that ends, {JobId} among them (SQLSTATE {Error}). A lock is that of a session which pg_stat_activity shows idle in transaction, as a rule; what refuses a change is a trigger or a constraint of the application's.")]
     public static partial void HeldUp(this ILogger logger, int jobs, Guid jobId, string? error);
 
-    [LoggerMessage(30, LogLevel.Warning, "The end of job {JobId} ({Kind}) cannot be recorded as long as somebody holds its row; it is tried again every second. Who does says pg_blocking_pids.")]
+    [LoggerMessage(30, LogLevel.Warning, "The end of job {JobId} ({Kind}) cannot be recorded as long as somebody holds its row; it is looked at again every second. As a rule it is a session which pg_stat_activity shows idle in transaction.")]
     public static partial void EndHeldUp(this ILogger logger, Guid jobId, string kind);
 
     [LoggerMessage(22, LogLevel.Warning, "Gave back {Jobs} jobs that were claimed in this worker's name and that it does not know: of a claim whose answer never arrived, or of a server that took over or was restored and has forgotten their end.")]

@@ -28,7 +28,7 @@ public sealed class UserCodeTests
 
         // All but the first one are recorded together; that waits for one of them, whose owner then wants the rest.
         await Eventually.TrueAsync(() => Ended(worker) == 10, "all have ended");
-        await using var rival = await LockAsync(jobs[5]);
+        await using var rival = await database.HoldAsync($"id = '{jobs[5].Id}'");
         recording.SetResult();
         await Eventually.TrueAsync(
             async () => Yielded(worker) || await database.ScalarAsync<long>("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND cardinality(pg_blocking_pids(pid)) > 0") == 1,
@@ -45,14 +45,6 @@ public sealed class UserCodeTests
         }
 
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history WHERE state = 'completed' AND attempt = 1") == 10, "all are recorded");
-
-        async Task<NpgsqlConnection> LockAsync(NewJob job)
-        {
-            var connection = await database.Admin.OpenConnectionAsync(TestContext.Current.CancellationToken);
-            await ExecuteAsync(connection, "BEGIN");
-            await ExecuteAsync(connection, $"SELECT FROM outbox.jobs WHERE id = '{job.Id}' FOR UPDATE");
-            return connection;
-        }
 
         static bool Yielded(WorkerHost worker) =>
             worker.Log.Text.Contains("40P01", StringComparison.Ordinal) || worker.Log.Text.Contains("somebody holds its row", StringComparison.Ordinal);

@@ -76,6 +76,15 @@ internal sealed class ScratchDatabase : IAsyncDisposable
         return rows;
     }
 
+    // Holds rows of jobs, as somebody does who has forgotten a transaction, until it is disposed of.
+    public async Task<NpgsqlConnection> HoldAsync(string which)
+    {
+        var connection = await Admin.OpenConnectionAsync();
+        await using var hold = new NpgsqlCommand($"BEGIN; SELECT FROM outbox.jobs WHERE {which} FOR UPDATE", connection);
+        await hold.ExecuteNonQueryAsync();
+        return connection;
+    }
+
     // What psql prints; an error is an exception.
     public async Task<string> PsqlAsync(params string[] arguments)
     {

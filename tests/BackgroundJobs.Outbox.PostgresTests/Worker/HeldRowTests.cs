@@ -1,14 +1,11 @@
 using System.Collections.Concurrent;
 using BackgroundJobs.Outbox.PostgresTests.Support;
-using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Worker;
 
 // Somebody holds the row of a job that runs: an operator's open transaction, or a long one of its own handler.
 public sealed class HeldRowTests
 {
-    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
-
     // Ends are recorded many at a time: one that waited held up all others of its process.
     [Fault("W40", "somebody holds the rows of jobs that run", "their ends are recorded as soon as that ends, all others at once")]
     [Fact]
@@ -37,7 +34,7 @@ public sealed class HeldRowTests
         await worker.EnqueueAsync(new NumberJob(1));
         await worker.EnqueueAsync(new NumberJob(2));
         await Eventually.TrueAsync(() => running.IsSet, "both run");
-        await using (var holder = await HoldAsync(database))
+        await using (var holder = await database.HoldAsync("lease_token IS NOT NULL"))
         {
             isHeld.SetResult();
             for (var round = 1; round <= 5; round++)
@@ -77,7 +74,7 @@ public sealed class HeldRowTests
         await worker.EnqueueAsync(new NumberJob(1));
         await worker.EnqueueAsync(new NumberJob(2));
         await Eventually.TrueAsync(() => running.IsSet, "both run");
-        await using (var holder = await HoldAsync(database, "AND args ->> 'number' = '1'"))
+        await using (var holder = await database.HoldAsync("args ->> 'number' = '1'"))
         {
             isHeld.SetResult();
             await Eventually.TrueAsync(
@@ -86,13 +83,5 @@ public sealed class HeldRowTests
 
         end.SetResult();
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 2, "both have ended");
-    }
-
-    private static async Task<NpgsqlConnection> HoldAsync(ScratchDatabase database, string which = "")
-    {
-        var connection = await database.Admin.OpenConnectionAsync(Cancellation);
-        await using NpgsqlCommand hold = new($"BEGIN; SELECT FROM outbox.jobs WHERE lease_token IS NOT NULL {which} FOR UPDATE", connection);
-        await hold.ExecuteNonQueryAsync(Cancellation);
-        return connection;
     }
 }

@@ -28,7 +28,7 @@ public sealed class HeldUpTests
             CREATE TRIGGER refuse BEFORE UPDATE ON outbox.jobs FOR EACH ROW WHEN (OLD.id = '{refused.Id}') EXECUTE FUNCTION refuse();
             """);
         await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
-        await using (var holder = await HoldAsync(database, locked.Id))
+        await using (var holder = await database.HoldAsync($"id = '{locked.Id}'"))
         {
             var job = Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, await Workers.RegisterAsync(database), ["number"])));
             Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(job, JobState.Completed, HistoryPolicy.Keep, null)], prepare: false));
@@ -75,7 +75,7 @@ public sealed class HeldUpTests
         var parent = flow.Add(new NumberJob(1));
         var child = flow.Add(new NumberJob(2), after: parent);
         await worker.Queue.EnqueueAsync(flow.Jobs, Cancellation);
-        await using (var holder = await HoldAsync(database, child.Id))
+        await using (var holder = await database.HoldAsync($"id = '{child.Id}'"))
         {
             isHeld.SetResult();
             await EndedAsync(parent.Id);
@@ -96,13 +96,5 @@ public sealed class HeldUpTests
 
         Task EndedAsync(Guid id) => Eventually.TrueAsync(
             async () => await database.ScalarAsync<bool>($"SELECT EXISTS (SELECT FROM outbox.job_history WHERE id = '{id}')"), $"job {id} has ended");
-    }
-
-    private static async Task<NpgsqlConnection> HoldAsync(ScratchDatabase database, Guid job)
-    {
-        var connection = await database.Admin.OpenConnectionAsync(Cancellation);
-        await using NpgsqlCommand hold = new($"BEGIN; SELECT FROM outbox.jobs WHERE id = '{job}' FOR UPDATE", connection);
-        await hold.ExecuteNonQueryAsync(Cancellation);
-        return connection;
     }
 }
