@@ -1,4 +1,5 @@
 using System.Collections.Concurrent;
+using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Worker;
@@ -83,5 +84,30 @@ public sealed class HeldRowTests
 
         end.SetResult();
         await Eventually.TrueAsync(async () => await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_history") == 2, "both have ended");
+    }
+
+    // The same loop ends what was cancelled while it ran, and then given back.
+    [Fact]
+    public async Task Cancelled_jobs_that_wait_end_although_somebody_holds_the_row_of_another()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobQueue queue = new(database.DataSource);
+        await queue.EnqueueAsync([.. Enumerable.Range(1, 3).Select(n => NewJob.Create(new NumberJob(n), new() { Delay = TimeSpan.FromHours(1) }))], TestContext.Current.CancellationToken);
+        await database.ExecuteAsync("UPDATE outbox.jobs SET cancel_requested_at = now() WHERE args ->> 'number' < '3'");
+        WorkerHost worker;
+        await using (var holder = await database.HoldAsync("args ->> 'number' = '1'"))
+        {
+            worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+            await EndedAsync(2);
+            await database.ExecuteAsync("UPDATE outbox.jobs SET cancel_requested_at = now() WHERE args ->> 'number' = '3'");
+            await EndedAsync(3);
+            Assert.Equal(1, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+        }
+
+        await EndedAsync(1);
+        await worker.DisposeAsync();
+
+        Task EndedAsync(int number) => Eventually.TrueAsync(
+            async () => await database.ScalarAsync<bool>($"SELECT EXISTS (SELECT FROM outbox.job_history WHERE state = 'cancelled' AND args ->> 'number' = '{number}')"), $"job {number} has ended");
     }
 }
