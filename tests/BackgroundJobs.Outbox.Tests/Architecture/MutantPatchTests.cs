@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Globalization;
 using System.Text.RegularExpressions;
 using BackgroundJobs.Outbox.PostgresTests.Support;
 
@@ -27,6 +28,29 @@ public sealed partial class MutantPatchTests
         Assert.Contains(sources, file => File.ReadAllText(file).Contains($" {killer.Groups["method"].Value}", StringComparison.Ordinal));
     }
 
+    // Of a routine that a later migration has replaced nothing would be broken, and the mutant would survive.
+    [Fact]
+    public void Each_that_breaks_a_routine_breaks_the_one_in_use()
+    {
+        var migrations = Directory.EnumerateFiles(Repository.PathOf("migrations"), "0*.sql").Order(StringComparer.Ordinal).ToList();
+        var broken = 0;
+        foreach (var name in Patches.Select(each => (string)each))
+        {
+            var hunk = Hunk().Match(File.ReadAllText(Repository.PathOf("tests", "mutants", name + ".patch")));
+            if (!hunk.Success)
+                continue;
+            var file = migrations.Single(each => Path.GetFileName(each) == hunk.Groups["file"].Value);
+            var before = string.Join('\n', File.ReadLines(file).Take(int.Parse(hunk.Groups["line"].Value, CultureInfo.InvariantCulture) + hunk.Groups["same"].Value.Count(each => each == '\n')));
+            if (Routine().Matches(before).LastOrDefault() is not { } routine || before.IndexOf("\n$$;", routine.Index, StringComparison.Ordinal) >= 0)
+                continue;
+            broken++;
+            var later = migrations.Where(each => string.CompareOrdinal(each, file) > 0 && Routine().Matches(File.ReadAllText(each)).Any(other => other.Value == routine.Value)).ToList();
+            Assert.True(later.Count == 0, $"{name} breaks {routine.Value} as {Path.GetFileName(file)} makes it, and {Path.GetFileName(later.LastOrDefault())} makes it anew.");
+        }
+
+        Assert.True(broken > 0);
+    }
+
     [Fact]
     public void Each_stands_in_the_list_with_its_test()
     {
@@ -38,6 +62,13 @@ public sealed partial class MutantPatchTests
         });
         Assert.Equal(patches, listed);
     }
+
+    [GeneratedRegex(@"^\+\+\+ b/migrations/(?<file>\S+)\n@@ -(?<line>\d+)[^\n]*\n(?<same>( [^\n]*\n)*)", RegexOptions.Multiline)]
+    private static partial Regex Hunk();
+
+    // Without CREATE, for it may be CREATE OR REPLACE.
+    [GeneratedRegex(@"(?<=^CREATE (OR REPLACE )?)(FUNCTION|PROCEDURE) outbox\.\w+", RegexOptions.Multiline)]
+    private static partial Regex Routine();
 
     [GeneratedRegex("""^What: +(?<what>.+)$""", RegexOptions.Multiline)]
     private static partial Regex What();
