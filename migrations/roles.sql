@@ -63,12 +63,13 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regprocedure('outbox.settle_jobs_apart()') IS NULL THEN
+    IF to_regclass('outbox.alongside_jobs') IS NULL THEN
         RETURN;
     END IF;
 
     REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.schedules, outbox.schedule_ticks,
-        outbox.job_waits, outbox.unsettled_jobs, outbox.job_groups, outbox.queue_holders, outbox.paused_kinds, outbox.migrations, outbox.all_jobs
+        outbox.job_waits, outbox.unsettled_jobs, outbox.alongside_jobs, outbox.job_groups, outbox.queue_holders, outbox.paused_kinds, outbox.migrations,
+        outbox.all_jobs
         FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
     -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
@@ -88,6 +89,7 @@ BEGIN
     -- What the parents of a job left for it, and nothing else of the history.
     GRANT SELECT (id, finished_at, kind, state, result, met_id) ON outbox.job_history TO outbox_worker;
     GRANT SELECT ON outbox.unsettled_jobs TO outbox_worker;
+    GRANT SELECT, DELETE ON outbox.alongside_jobs TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.settle_jobs(uuid[]), outbox.settle_jobs_apart(), outbox.settle_unique_jobs() TO outbox_worker;
     GRANT SELECT, INSERT, UPDATE, DELETE ON outbox.workers TO outbox_worker;
     GRANT EXECUTE ON FUNCTION

@@ -56,6 +56,44 @@ public sealed class DbWorkflow
         return workflow.Existing(created.Id);
     }
 
+    /// <summary>
+    /// Adds a job that runs at once, and for which those wait too that wait for the job that runs, on its success or always: so a batch grows while
+    /// it runs, and its last job comes after all of it. Only where <c>db.ContinueWorkflow(context)</c> has made the workflow.
+    /// </summary>
+    /// <typeparam name="TJob">The job type.</typeparam>
+    /// <param name="job">The arguments; serialised now.</param>
+    /// <param name="options">Wishes for this job. Default: those of the kind. Not <see cref="EnqueueOptions.Unique"/>.</param>
+    /// <returns>The job, for others to wait for; its id is known now, before the save.</returns>
+    /// <exception cref="InvalidJobException">The job cannot be stored or run as it is. Nothing was added.</exception>
+    /// <exception cref="LeaseLostException">From the save: the attempt no longer owns its job. Nothing was written.</exception>
+    /// <exception cref="UnknownJobKindException">The application has handlers, but none for this kind. Nothing was added.</exception>
+    /// <exception cref="InvalidOperationException">The workflow was started here, so no job of it runs here.</exception>
+    public WorkflowJob EnqueueAlongside<TJob>(TJob job, EnqueueOptions? options = null)
+        where TJob : IJob
+    {
+        var created = NewJob.Create(job, options, outbox, Id, workflow.Alongside(TJob.Kind), isAlongside: true);
+        OutboxDbContextExtensions.Add(db, created, outbox);
+        return workflow.Existing(created.Id);
+    }
+
+    /// <summary>Adds such a job whose arguments hold what the database makes, as <c>db.Enqueue(() =&gt; ...)</c> does.</summary>
+    /// <typeparam name="TJob">The job type.</typeparam>
+    /// <param name="factory">Reads tracked entities of this context.</param>
+    /// <param name="options">Wishes for this job. Default: those of the kind. Not <see cref="EnqueueOptions.Unique"/>.</param>
+    /// <returns>The job, for others to wait for.</returns>
+    /// <exception cref="InvalidJobException">The options are out of range. Nothing was added.</exception>
+    /// <exception cref="LeaseLostException">From the save: the attempt no longer owns its job. Nothing was written.</exception>
+    /// <exception cref="UnknownJobKindException">The application has handlers, but none for this kind. Nothing was added.</exception>
+    /// <exception cref="InvalidOperationException">The workflow was started here, so no job of it runs here.</exception>
+    public WorkflowJob EnqueueAlongside<TJob>(Expression<Func<TJob>> factory, EnqueueOptions? options = null)
+        where TJob : IJob
+    {
+        ArgumentNullException.ThrowIfNull(factory);
+        var created = NewJob.CreateLate<TJob>(options, outbox, Id, workflow.Alongside(TJob.Kind), isAlongside: true);
+        OutboxDbContextExtensions.AddLate(db, created, factory, outbox);
+        return workflow.Existing(created.Id);
+    }
+
     /// <summary>A job that was enqueued in this workflow before, as a parent. That it is there is checked with the insert.</summary>
     /// <param name="id">The job's id.</param>
     /// <returns>The job, for others to wait for.</returns>

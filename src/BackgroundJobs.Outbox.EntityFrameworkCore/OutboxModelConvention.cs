@@ -17,13 +17,14 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
         var jobs = Map(model, typeof(JobRow), "jobs", nameof(JobRow.Id));
         jobs.FindProperty(nameof(JobRow.RunAt))!.ValueGenerated = ValueGenerated.OnAdd;
         jobs.FindProperty(nameof(JobRow.Args))!.SetAfterSaveBehavior(PropertySaveBehavior.Throw);
-        // Their tables are names only: what is inserted goes to the procedures.
-        Call(
-            Map(model, typeof(JobCompletion), "job_history", nameof(JobCompletion.Id)),
-            "complete_job", nameof(JobCompletion.Id), nameof(JobCompletion.LeaseToken), nameof(JobCompletion.History), nameof(JobCompletion.Result));
+        // Their tables are names only: what is inserted goes to the procedures. EF Core sends commands in the order of these names, and after the end of
+        // the running job no job can be added alongside it, and none of its steps saved.
         Call(
             Map(model, typeof(JobStep), "unsaved_steps", nameof(JobStep.Id), nameof(JobStep.Name)),
             "save_step", nameof(JobStep.Id), nameof(JobStep.LeaseToken), nameof(JobStep.Name), nameof(JobStep.Step));
+        Call(
+            Map(model, typeof(JobCompletion), "~ends", nameof(JobCompletion.Id)),
+            "complete_job", nameof(JobCompletion.Id), nameof(JobCompletion.LeaseToken), nameof(JobCompletion.History), nameof(JobCompletion.Result));
     }
 
     // The rules are expressions: a migration's snapshot could not write them down, so they leave the model before it is final.

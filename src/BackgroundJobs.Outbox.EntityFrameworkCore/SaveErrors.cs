@@ -18,7 +18,7 @@ internal static class SaveErrors
     private static OutboxException? Translated(PostgresException e, string schema) => e.SqlState switch
     {
         LeaseLostException.SqlState => LeaseLostException.Of(e.MessageText, e),
-        InvalidJobException.SqlState => InvalidJobException.Of(e.MessageText, e),
+        InvalidJobException.SqlState => InvalidJobException.Of(e.MessageText, e.Hint, e),
         PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.InvalidSchemaName when e.MessageText.Contains($"\"{schema}", StringComparison.Ordinal) => new OutboxSchemaException(
             $"This database has no outbox in schema '{schema}' ({e.MessageText}). Nothing was written. Run the Migrator against it, or connect to the database that has it.", e),
         PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.UndefinedFunction when IsOurs(e.MessageText) => new OutboxSchemaException(

@@ -121,12 +121,9 @@ public sealed partial class JobQueue
         return (reader.GetInt32(0), reader.GetInt32(1));
     }
 
-    internal async Task ForgetTicksAsync(TimeSpan retention, CancellationToken cancellationToken)
-    {
-        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
-        await using var command = Sql("forget_ticks").Command(connection, ("retention", Value(retention)));
-        await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
-    }
+    internal Task ForgetTicksAsync(TimeSpan retention, CancellationToken cancellationToken) => ForgetAsync("forget_ticks", retention, cancellationToken);
+
+    internal Task ForgetAlongsideAsync(TimeSpan retention, CancellationToken cancellationToken) => ForgetAsync("forget_alongside_jobs", retention, cancellationToken);
 
     // A pooler hands out its own process id; session state (prepared statements, LISTEN) must not be used through it.
     internal async Task<bool> IsPoolerAsync(CancellationToken cancellationToken)
@@ -134,6 +131,13 @@ public sealed partial class JobQueue
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         await using var command = Sql("detect_pooler").Command(connection);
         return (int)(await command.ExecuteScalarAsync(cancellationToken).ConfigureAwait(false))! != connection.ProcessID;
+    }
+
+    private async Task ForgetAsync(string what, TimeSpan retention, CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        await using var command = Sql(what).Command(connection, ("retention", Value(retention)));
+        await command.ExecuteNonQueryAsync(cancellationToken).ConfigureAwait(false);
     }
 
     // What was released can be claimed, and what it kept its groups from.

@@ -8,7 +8,7 @@ internal static class OutboxErrors
     public static OutboxException? Translate(PostgresException e, string schema) => e.SqlState switch
     {
         LeaseLostException.SqlState => LeaseLostException.Of(e.MessageText, e),
-        InvalidJobException.SqlState => InvalidJobException.Of(e.MessageText, e),
+        InvalidJobException.SqlState => InvalidJobException.Of(e.MessageText, e.Hint, e),
         PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.InvalidSchemaName or PostgresErrorCodes.UndefinedFunction => new OutboxSchemaException(
             $"This database has no outbox in schema '{schema}' ({e.MessageText}). Run the Migrator against it, or connect to the database that has it.", e),
         PostgresErrorCodes.UndefinedColumn => new OutboxSchemaException(

@@ -15,7 +15,7 @@ public sealed record WorkflowJobRow
     /// <summary>How many attempts it had.</summary>
     public required int Attempt { get; init; }
 
-    /// <summary>A JSON object, <c>{"parent's id": "success" | "failure" | "always"}</c>; null: nothing.</summary>
+    /// <summary>A JSON object, <c>{"parent's id": "success" | "failure" | "always"}</c>; <c>{"id": "alongside"}</c>: nothing, it was added while that job ran; null: nothing.</summary>
     public string? DependsOn { get; init; }
 
     /// <summary>How many of those it still waits for.</summary>

@@ -102,6 +102,7 @@ internal sealed class MaintenanceLoop(
             historyAt = now + (long)(HistoryInterval.TotalSeconds * time.TimestampFrequency);
             await StepAsync(() => MaintainHistoryAsync(stopping), stopping).ConfigureAwait(false);
             await StepAsync(() => queue.ForgetTicksAsync(options.HistoryRetention, stopping), stopping).ConfigureAwait(false);
+            await StepAsync(() => queue.ForgetAlongsideAsync(options.HistoryRetention, stopping), stopping).ConfigureAwait(false);
             await StepAsync(() => queue.ForgetGroupsAsync(stopping), stopping).ConfigureAwait(false);
         }
     }

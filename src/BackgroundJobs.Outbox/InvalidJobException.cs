@@ -26,6 +26,5 @@ public sealed class InvalidJobException : OutboxException
     {
     }
 
-    internal static InvalidJobException Of(string job, Exception raised) =>
-        new($"{job}. Nothing was written. Add parents before their children, with ids that ascend, in one workflow.", raised);
+    internal static InvalidJobException Of(string job, string? whatToDo, Exception raised) => new($"{job}. Nothing was written. {whatToDo}", raised);
 }

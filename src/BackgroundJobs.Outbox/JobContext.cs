@@ -182,7 +182,7 @@ public sealed partial class JobContext
         Volatile.Write(ref result, options.Encryption?.Encrypt(text, JobId, ResultKey(Kind)) ?? text);
     }
 
-    /// <summary>The jobs that this one has waited for, in the order of their ids, with what they left.</summary>
+    /// <summary>The jobs that this one has waited for, those included that were added alongside them, in the order of their ids, with what they left.</summary>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>The parents; empty when it waited for none, or has lost its lease.</returns>
     public Task<IReadOnlyList<EndedJob>> ParentsAsync(CancellationToken cancellationToken = default) =>

@@ -10,6 +10,7 @@ namespace BackgroundJobs.Outbox;
 public sealed class JobWorkflow
 {
     private readonly OutboxOptions options;
+    private readonly Guid? running;
     private readonly List<NewJob> jobs = [];
 
     /// <summary>A new workflow.</summary>
@@ -19,10 +20,11 @@ public sealed class JobWorkflow
     {
     }
 
-    internal JobWorkflow(Guid id, OutboxOptions options)
+    internal JobWorkflow(Guid id, OutboxOptions options, Guid? running = null)
     {
         Id = id;
         this.options = options;
+        this.running = running;
     }
 
     /// <summary>The workflow's id, a UUIDv7: how it is found again.</summary>
@@ -31,7 +33,10 @@ public sealed class JobWorkflow
     /// <summary>What was added, parents before their children.</summary>
     public IReadOnlyList<NewJob> Jobs => jobs;
 
-    /// <summary>More jobs for the workflow of a running job, which may be their parent: <see cref="Existing"/>.</summary>
+    /// <summary>
+    /// More jobs for the workflow of a running job, which may be their parent (<see cref="Existing"/>), or beside which they are waited for
+    /// (<see cref="AddAlongside"/>).
+    /// </summary>
     /// <param name="context">The attempt.</param>
     /// <returns>The workflow, without jobs that are to be inserted.</returns>
     /// <exception cref="InvalidOperationException">The job belongs to no workflow.</exception>
@@ -41,7 +46,8 @@ public sealed class JobWorkflow
         return new(
             context.WorkflowId ?? throw new InvalidOperationException(
                 $"Job '{context.Kind}' ({context.JobId}) belongs to no workflow, so no job can be added to it. Start one where the job is enqueued, or a new one here."),
-            context.Options);
+            context.Options,
+            context.JobId);
     }
 
     /// <summary>Adds a job.</summary>
@@ -59,10 +65,34 @@ public sealed class JobWorkflow
         return new(created.Id, Id);
     }
 
+    /// <summary>
+    /// Adds a job that runs at once, and for which those wait too that wait for the job that runs, on its success or always: so a batch grows while
+    /// it runs, and its last job comes after all of it.
+    /// </summary>
+    /// <typeparam name="TJob">The job type.</typeparam>
+    /// <param name="job">The arguments.</param>
+    /// <param name="options">Wishes for this job. Default: those of the kind. Not <see cref="EnqueueOptions.Unique"/>.</param>
+    /// <returns>The job, for others to wait for.</returns>
+    /// <exception cref="InvalidJobException">The job cannot be stored or run as it is. Nothing was added.</exception>
+    /// <exception cref="LeaseLostException">From the insert: the attempt no longer owns its job. Nothing was written.</exception>
+    /// <exception cref="InvalidOperationException">The workflow was not made by <see cref="Continue"/>, so no job of it runs here.</exception>
+    public WorkflowJob AddAlongside<TJob>(TJob job, EnqueueOptions? options = null)
+        where TJob : IJob
+    {
+        var created = NewJob.Create(job, options, this.options, Id, Alongside(TJob.Kind), isAlongside: true);
+        jobs.Add(created);
+        return new(created.Id, Id);
+    }
+
     /// <summary>A job that was enqueued in this workflow before, as a parent. That it is there is checked with the insert.</summary>
     /// <param name="id">The job's id.</param>
     /// <returns>The job, for others to wait for.</returns>
     public WorkflowJob Existing(Guid id) => new(id, Id);
+
+    internal string Alongside(string kind) => running is { } job
+        ? new JsonObject { [job.ToString()] = "alongside" }.ToJsonString()
+        : throw new InvalidOperationException(
+            $"Job '{kind}' cannot be added alongside the job that runs: none does, in workflow {Id}. Continue the workflow of a handler's context, or add the job with the others, and to what waits for it.");
 
     // As the column says it; null: nothing to wait for.
     internal string? DependsOn(string kind, ReadOnlySpan<JobParent> after)

@@ -43,8 +43,10 @@ public sealed class NewJob
     /// <summary>The group, or null.</summary>
     public string? Group { get; private init; }
 
-    // {"<parent's id>": "success" | "failure" | "always"}; null: it waits for none.
+    // {"<parent's id>": "success" | "failure" | "always"}, or {"<id of the job that runs>": "alongside"}; null: it waits for none.
     internal string? DependsOn { get; private init; }
+
+    internal bool IsAlongside { get; private init; }
 
     /// <summary>The key of its <see cref="UniqueJob"/>, or null.</summary>
     public string? UniqueKey { get; private init; }
@@ -52,7 +54,7 @@ public sealed class NewJob
     internal string? UniqueRule { get; private init; }
 
     // A blocked job's is negative (migrations/0004, 0005).
-    internal short StoredPriority => DependsOn is null && UniqueKey is null ? Priority : (short)-Priority;
+    internal short StoredPriority => (DependsOn is null || IsAlongside) && UniqueKey is null ? Priority : (short)-Priority;
 
     /// <summary>Checks and serialises a job.</summary>
     /// <typeparam name="TJob">The job type.</typeparam>
@@ -69,11 +71,11 @@ public sealed class NewJob
         return Make(options, limits, job, isLate: false);
     }
 
-    internal static NewJob Create<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits, Guid workflowId, string? dependsOn)
+    internal static NewJob Create<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits, Guid workflowId, string? dependsOn, bool isAlongside = false)
         where TJob : IJob
     {
         ArgumentNullException.ThrowIfNull(job);
-        return Make(options, limits, job, isLate: false, workflowId: workflowId, dependsOn: dependsOn);
+        return Make(options, limits, job, isLate: false, workflowId: workflowId, dependsOn: dependsOn, isAlongside: isAlongside);
     }
 
     // What a schedule enqueues: checked as a job is, with arguments that are encrypted for each of its jobs anew.
@@ -85,8 +87,8 @@ public sealed class NewJob
     }
 
     // A job whose arguments are not known yet: everything else is checked now.
-    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits, Guid? workflowId = null, string? dependsOn = null)
-        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true, workflowId: workflowId, dependsOn: dependsOn);
+    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits, Guid? workflowId = null, string? dependsOn = null, bool isAlongside = false)
+        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true, workflowId: workflowId, dependsOn: dependsOn, isAlongside: isAlongside);
 
     internal static string ArgsOf<TJob>(TJob job, Guid id, OutboxOptions limits)
         where TJob : IJob
@@ -96,7 +98,8 @@ public sealed class NewJob
     }
 
     private static NewJob Make<TJob>(
-        EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false, Guid? workflowId = null, string? dependsOn = null)
+        EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false, Guid? workflowId = null, string? dependsOn = null,
+        bool isAlongside = false)
         where TJob : IJob
     {
         var kind = TJob.Kind;
@@ -105,8 +108,9 @@ public sealed class NewJob
         var wishes = (options ?? EnqueueOptions.None).Over(TJob.Defaults);
         EnqueueOptionsCheck.Check(kind, wishes);
         if (wishes.Unique is not null && dependsOn is not null)
-            throw new InvalidJobException(
-                $"Job '{kind}' cannot be enqueued: it is unique by a key, and waits for other jobs. Leave Unique null, or enqueue it in the handler of its parent.");
+            throw new InvalidJobException(isAlongside
+                ? $"Job '{kind}' cannot be enqueued: it is unique by a key, and other jobs are to wait for it, which would go without it if another one of its key were there. Leave Unique null."
+                : $"Job '{kind}' cannot be enqueued: it is unique by a key, and waits for other jobs. Leave Unique null, or enqueue it in the handler of its parent.");
 
         var id = wishes.Id ?? JobId.New(limits.TimeProvider);
         return new()
@@ -124,6 +128,7 @@ public sealed class NewJob
             Group = wishes.Group,
             WorkflowId = workflowId,
             DependsOn = dependsOn,
+            IsAlongside = isAlongside,
             UniqueKey = wishes.Unique?.Key,
             UniqueRule = wishes.Unique?.ToJson(),
         };

@@ -40,12 +40,23 @@ internal sealed class Draw
 
     public WorkflowJob Enqueue(DbWorkflow flow) => kind switch
     {
-        < 30 => flow.Enqueue(new EffectJob(milliseconds)),
+        < 30 => flow.Enqueue(new EffectJob(milliseconds, Grows: milliseconds % 2 == 0)),
         < 50 => flow.Enqueue(new BriefJob()),
         < 70 => flow.Enqueue(new HopelessJob()),
         < 90 => flow.Enqueue(new FlakyJob(Failures)),
         < 99 => flow.Enqueue(new LongJob(milliseconds % 100)),
         _ => flow.Enqueue(new CrashJob()),
+    };
+
+    public EffectJob Part => new(10, Grows: milliseconds % 3 == 0);
+
+    // In the handler: by the id, so that another attempt adds one of the same kind.
+    public static WorkflowJob EnqueueAlongside(DbWorkflow flow, Guid parent) => (parent.ToByteArray()[^1] % 4) switch
+    {
+        0 => flow.EnqueueAlongside(new HopelessJob()),
+        1 => flow.EnqueueAlongside(new FlakyJob(1)),
+        2 => flow.EnqueueAlongside(new EffectJob(10)),
+        _ => flow.EnqueueAlongside(new EffectJob(10, Grows: true)),
     };
 
     // One in a few fails, dies or pushes its group back. Half of them are due later: what is committed before it is due has its place in the

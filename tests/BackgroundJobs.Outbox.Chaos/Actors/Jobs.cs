@@ -12,8 +12,11 @@ internal sealed record BriefJob : IJob
     public static string Kind => "chaos.brief";
 }
 
-/// <summary>Calls another system, works for a while, then saves an effect and its completion in one COMMIT. Deaf to cancellation: a zombie writes.</summary>
-internal sealed record EffectJob(int Milliseconds) : IJob
+/// <summary>
+/// Calls another system, works for a while, then saves an effect and its completion in one COMMIT, and in that adds another job alongside itself if it
+/// <paramref name="Grows"/>. Deaf to cancellation: a zombie writes.
+/// </summary>
+internal sealed record EffectJob(int Milliseconds, bool Grows = false) : IJob
 {
     public static string Kind => "chaos.effect";
 }

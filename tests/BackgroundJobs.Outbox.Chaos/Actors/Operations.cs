@@ -181,13 +181,13 @@ internal sealed class Operations(NpgsqlDataSource connections, ActorLog log, Act
         await db.SaveChangesAsync(draw.Impatient());
     }
 
-    // A diamond, and what runs where its beginning fails.
+    // A diamond, some of which grow, and what runs where its beginning fails.
     private async Task FlowAsync(Draw draw, Guid operation)
     {
         await using var db = new ChaosDb(plain);
         var flow = db.StartWorkflow();
         var first = Add(draw.Enqueue(flow));
-        var left = Add(flow.Enqueue(new EffectJob(10), after: first));
+        var left = Add(flow.Enqueue(draw.Part, after: first));
         var right = Add(flow.Enqueue(new BriefJob(), after: first.Always));
         Add(flow.Enqueue(new EffectJob(10), after: [left.Always, right]));
         Add(flow.Enqueue(new PlainJob(), after: first.OnFailure));

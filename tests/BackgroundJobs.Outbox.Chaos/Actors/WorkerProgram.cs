@@ -99,6 +99,8 @@ internal static class WorkerProgram
                 await Task.Delay(TimeSpan.FromMilliseconds(job.Milliseconds), TimeProvider.System, CancellationToken.None);
                 db.Effects.Add(new Effect { JobId = context.JobId, Attempt = context.Attempt });
                 context.CompleteWith(db);
+                if (job.Grows)
+                    db.Entities.Add(new Entity { Operation = Guid.NewGuid(), JobId = Draw.EnqueueAlongside(db.ContinueWorkflow(context), context.JobId).Id });
                 try
                 {
                     await db.SaveChangesAsync(CancellationToken.None);

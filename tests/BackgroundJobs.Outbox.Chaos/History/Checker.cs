@@ -38,6 +38,8 @@ internal sealed class Checker
 
     public int Released => flows.Released;
 
+    public int Alongside => flows.Alongside;
+
     public GroupChecker Groups { get; }
 
     public UniqueChecker Unique { get; }

@@ -34,6 +34,8 @@ internal sealed class ChaosReport(
 
     public int Released => checker.Released;
 
+    public int Alongside => checker.Alongside;
+
     public int MostOfQueue => checker.Groups.MostOfQueue;
 
     public int MostOfGroup => checker.Groups.MostOfGroup;
@@ -84,6 +86,7 @@ internal sealed class ChaosReport(
         .. families.Where(name => !injected.Any(fault => fault.Name == name && fault.Effect is not null)).Select(name => $"never took effect: {name}"),
         .. Unseen(checker.Ticks, "the schedule never ticked"),
         .. Unseen(checker.Released, "no job that waited for others was let go"),
+        .. Unseen(checker.Alongside, "no job was added alongside another one"),
         .. Unseen(MostOfQueue >= GroupQueues.Concurrency && MostOfGroup >= GroupQueues.GroupConcurrency ? 1 : 0, "a limit was never reached"),
         .. Unseen(Ordered, "no job of an ordered group waited while one before it was started"),
         .. Unseen(Paused, "no group was paused while jobs of it waited"),

@@ -265,6 +265,34 @@ public sealed class CheckerTests : IDisposable
         Assert.Equal(broken, checker.Count(Promise.Graph));
     }
 
+    [Theory]
+    [InlineData(0, "success", "completed", "completed", false)]
+    [InlineData(1, "success", "completed", "dead", false)]
+    [InlineData(1, "always", "completed", null, false)]
+    [InlineData(0, "always", "completed", "dead", false)]
+    [InlineData(0, "failure", "dead", null, false)]
+    [InlineData(0, "success", "completed", "dead", true)]
+    [InlineData(1, "success", "completed", null, true)]
+    public void What_was_added_alongside_a_parent_counts_as_the_parent_does(int broken, string edge, string parent, string? added, bool isCancelled)
+    {
+        var (child, other) = (Guid.NewGuid(), Guid.NewGuid());
+        Enqueue();
+        Hear($"{Inserted(child, PlainJob.Kind)} priority[smallint]:-2 depends_on[jsonb]:'{{\"{Job}\": \"{edge}\"}}'");
+        Claim(1, A);
+        Hear(
+            $"{Inserted(other, PlainJob.Kind)} priority[smallint]:2 depends_on[jsonb]:'{{\"{Job}\": \"alongside\"}}'",
+            $"table outbox.jobs: DELETE: id[uuid]:'{Job}'",
+            Remembered(1).Replace("'completed'", $"'{parent}'", StringComparison.Ordinal));
+        if (added is not null)
+            Hear($"table outbox.jobs: DELETE: id[uuid]:'{other}'", $"table outbox.job_history: INSERT: id[uuid]:'{other}' state[text]:'{added}' attempt[integer]:0 errors[jsonb]:null");
+        if (isCancelled)
+            Hear($"table outbox.jobs: DELETE: id[uuid]:'{child}'", $"table outbox.job_history: INSERT: id[uuid]:'{child}' state[text]:'cancelled' attempt[integer]:0 errors[jsonb]:'[{{\"type\": \"parent\"}}]'");
+        else
+            Hear($"table outbox.jobs: UPDATE: id[uuid]:'{child}' lease_token[uuid]:null worker_id[uuid]:null attempt[integer]:0 priority[smallint]:2");
+        Assert.Equal(broken, checker.Count(Promise.Graph));
+        Assert.Equal(1, checker.Alongside);
+    }
+
     [Fact]
     public void How_long_a_dead_workers_job_lay_about_is_measured()
     {

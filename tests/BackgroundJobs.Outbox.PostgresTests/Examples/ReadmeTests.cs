@@ -26,7 +26,7 @@ public sealed partial class ReadmeTests
 
     [Theory]
     [InlineData("README.md", "ReadmeExample.cs", 10)]
-    [InlineData("docs/workflows.md", "WorkflowsExample.cs", 6)]
+    [InlineData("docs/workflows.md", "WorkflowsExample.cs", 7)]
     [InlineData("docs/limits.md", "LimitsExample.cs", 4)]
     [InlineData("docs/queues.md", "QueuesExample.cs", 2)]
     [InlineData("docs/unique-jobs.md", "UniqueJobsExample.cs", 3)]

@@ -57,6 +57,17 @@ internal static class WorkflowsExample
         return next;
     }
 
+    public static async Task GrowAsync(JobContext context, DbContext db, int[] pages, CancellationToken cancellationToken)
+    {
+        // readme:begin
+        context.CompleteWith(db);
+        var more = db.ContinueWorkflow(context);
+        foreach (var page in pages)
+            more.EnqueueAlongside(new RenderPage(page));                           // BindBook waits for these too
+        await db.SaveChangesAsync(cancellationToken);
+        // readme:end
+    }
+
     public static async Task<EndedJob> WaitAsync(JobQueue queue, Guid jobId, JobWorkflow batch, CancellationToken cancellationToken)
     {
         // readme:begin

@@ -5,7 +5,7 @@ namespace BackgroundJobs.Outbox.PostgresTests.Interleavings;
 
 internal static class Actors
 {
-    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule, EnqueueChild, EnqueueTwin];
+    private static Actor[] OnlyOnce => [BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, GiveUpClaimA, TickA, TickB, RunSchedule, EnqueueChild, AddAlongside, EnqueueTwin];
 
     private static readonly string[] Unfinished = ["blocked", "scheduled", "waiting", "retrying", "running"];
 
@@ -186,6 +186,26 @@ internal static class Actors
         }),
         Commit);
 
+    // By A's handler, which may have lost the job meanwhile.
+    public static readonly Actor AddAlongside = new(
+        "add alongside A",
+        Begin(async s =>
+        {
+            try
+            {
+                await s.SqlAsync($$"""
+                    INSERT INTO outbox.jobs (id, kind, args, priority, workflow_id, depends_on)
+                    VALUES ('{{Found}}', 'a', '{}', 2, '{{Workflow}}', '{"{{Held}}": "alongside"}')
+                    """);
+                s.Note(() => s.Situation.Enqueued.Add(Found));
+            }
+            catch (PostgresException e) when (e.SqlState == LeaseLostException.SqlState)
+            {
+                // As above.
+            }
+        }),
+        Commit);
+
     // Beside `twin`, which is not compared yet.
     public static readonly Actor EnqueueTwin = new(
         "enqueue twin",
@@ -261,7 +281,7 @@ internal static class Actors
     public static readonly IReadOnlyList<Actor> All =
     [
         ClaimA, ClaimB, BeatA, FinishA, CompleteA, CompleteRolledBackA, FailA, ReleaseA, SaveCursorA, KeepStepA, GiveUpClaimA, Rescue, Cancel, FinishCancelled, Retry,
-        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule, EnqueueChild, Settle,
+        DeleteFinished, DeleteWaiting, Enqueue, EnqueueRolledBack, Maintain, TickA, TickB, RunSchedule, ChangeSchedule, EnqueueChild, AddAlongside, Settle,
         SettleApart, EnqueueTwin, SettleUnique,
     ];
 

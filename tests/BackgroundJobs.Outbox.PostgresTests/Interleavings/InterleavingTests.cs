@@ -64,6 +64,19 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
         Assert.True(await interleaving.AllAsync() > 0);
     }
 
+    // The end of A's job is seen without what its handler adds, or with it.
+    [Fault("J25", "a job is added alongside one that ends, beside a settlement, in every order", "what waits for the one waits for the other, or it is refused")]
+    [Theory]
+    [InlineData("finish A")]
+    [InlineData("complete A")]
+    [InlineData("rescue")]
+    [InlineData("enqueue child")]
+    public async Task What_is_added_alongside_an_end_is_waited_for_in_every_order(string name)
+    {
+        await using var interleaving = await Interleaving.OfAsync(stage.Database, [Actors.AddAlongside, Actors.Settle, Find(name)]);
+        Assert.True(await interleaving.AllAsync() > 0);
+    }
+
     // Each has a job of the same key in hand.
     [Fault("J14", "two comparisons of one key beside an enqueue of it, in every order", "one job of the key is let go")]
     [Theory]

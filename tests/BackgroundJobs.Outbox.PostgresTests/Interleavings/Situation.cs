@@ -30,6 +30,7 @@ internal class Situation(NpgsqlConnection connection)
     public static readonly Guid Rival = new("00000000-0000-7000-8000-00000000000e");
     public static readonly Guid Twin = new("00000000-0000-7000-8000-00000000000f");
     public static readonly Guid Second = new("00000000-0000-7000-8000-000000000010");
+    public static readonly Guid Found = new("00000000-0000-7000-8000-000000000011");
     public static readonly Guid Workflow = new("f0000000-0000-7000-8000-000000000001");
 
     public static readonly DateTime TickAt = new(2026, 1, 1, 0, 0, 0, DateTimeKind.Utc);
@@ -39,6 +40,7 @@ internal class Situation(NpgsqlConnection connection)
     private const string Reset = """
         DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM effects;
         DELETE FROM outbox.schedules; DELETE FROM outbox.schedule_ticks; DELETE FROM outbox.job_waits; DELETE FROM outbox.unsettled_jobs;
+        DELETE FROM outbox.alongside_jobs;
         INSERT INTO outbox.schedules (name, kind, every, changed_at) VALUES ('s', 'a', interval '1 hour', '2025-12-31 23:00+00');
         INSERT INTO outbox.workers (id, name, host, process_id, version, lease, queues, kinds, heartbeat_at)
         VALUES ('aaaaaaaa-0000-4000-8000-000000000000', 'a', 'h', 1, '1', interval '6 s', '{}', '{a}', now() - interval '1 hour'),
@@ -121,15 +123,16 @@ internal class Situation(NpgsqlConnection connection)
         var ends = (await TextsAsync("SELECT concat_ws(' ', id, attempt, crashes, state) FROM outbox.job_history"))
             .ConvertAll(each => each.Split(' '))
             .ToDictionary(each => Guid.Parse(each[0]), each => (Attempt: int.Parse(each[1], null), Crashes: int.Parse(each[2], null), State: each[3]));
-        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New, Child, Late, Orphan, Single, Rival, Twin, Second })
+        Guid[] added = [New, Late, Second, Found];
+        foreach (var job in new[] { Held, Waits, Retries, GaveUp, New, Child, Late, Orphan, Single, Rival, Twin, Second, Found })
         {
             if (!ends.TryGetValue(job, out var end))
             {
-                Assert.True(Deleted.Contains(job) || ((job == New || job == Late || job == Second) && !Enqueued.Contains(job)), $"I1: job {job} is lost");
+                Assert.True(Deleted.Contains(job) || (added.Contains(job) && !Enqueued.Contains(job)), $"I1: job {job} is lost");
                 continue;
             }
 
-            Assert.True((job != New && job != Late && job != Second) || Enqueued.Contains(job), "I2: a job exists whose transaction was rolled back");
+            Assert.True(!added.Contains(job) || Enqueued.Contains(job), "I2: a job exists whose transaction was rolled back");
             Assert.True(end.Attempt == Attempts(job), $"I10: job {job} counts {end.Attempt} attempts, and there were {Attempts(job)}");
             Assert.True(!lastAttempts.TryGetValue(job, out var last) || end.Attempt <= last, $"I10: job {job} was cancelled at attempt {last}, and began another");
             var endings = ended.Count(each => each == job) + end.Crashes + (job == GaveUp || job == Retries ? 1 : 0);
@@ -139,10 +142,21 @@ internal class Situation(NpgsqlConnection connection)
         // Those that an operator cancelled, or deleted the parent of, ended as he wished.
         foreach (var (child, parent) in new[] { (Child, Held), (Late, Held), (Orphan, GaveUp) })
         {
-            if (!isCancelled && !Deleted.Contains(Past) && ends.TryGetValue(child, out var end) && ends.TryGetValue(parent, out var before))
+            if (!isCancelled && !Deleted.Contains(Past) && (child == Orphan || !Deleted.Contains(Found)) && ends.TryGetValue(child, out var end) && ends.TryGetValue(parent, out var before))
                 Assert.True((end.State == "completed") == (before.State == "completed"), $"I12: job {child} is {end.State}, and its parent {parent} is {before.State}");
         }
 
+        await EmptyAsync(
+            "I12: a job ran before what had been added alongside its parent, or without its success",
+            $"""
+            SELECT child.id
+            FROM outbox.job_history AS child
+            JOIN outbox.job_history AS found ON found.id = '{Found}'
+            WHERE child.id IN ('{Child}', '{Late}')
+              AND child.state = 'completed'
+              AND (found.state <> 'completed' OR found.finished_at > child.claimed_at)
+            """,
+            except: isCancelled || Deleted.Contains(Found));
         await EmptyAsync("I12: somebody waits for nobody", "SELECT job_id FROM outbox.job_waits UNION ALL SELECT job_id FROM outbox.unsettled_jobs");
         await EmptyAsync(
             "I3: an effect without its completion, or twice",

@@ -65,6 +65,39 @@ public sealed class RetriedParentTests
             $"one waits for a lock of {what}");
     }
 
+    // The retry finds the child neither in the history, where it is not yet seen, nor blocked, where it is not any more.
+    [Fact]
+    public async Task A_parent_that_is_retried_while_its_death_is_settled_brings_back_what_that_cancels()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobQueue queue = new(database.DataSource);
+        JobWorkflow flow = new();
+        var parent = flow.Add(new NumberJob(1));
+        var child = flow.Add(new NumberJob(2), after: parent);
+        flow.Add(new NumberJob(3), after: child);
+        await queue.EnqueueAsync(flow.Jobs, Cancellation);
+        var job = Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, await Workers.RegisterAsync(database), ["number"])));
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(job, JobState.Dead, HistoryPolicy.Keep, null)], prepare: false));
+
+        Task<bool> retry;
+        await using (var settlement = await connection.BeginTransactionAsync(Cancellation))
+        {
+            await ExecuteAsync(connection, "SELECT outbox.settle_jobs(NULL)");
+            retry = new JobAdmin(database.Operator).RetryAsync(parent.Id, Cancellation);
+            await Eventually.TrueAsync(
+                async () => await database.ScalarAsync<long>("SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'") == 1, "the retry waits");
+            await settlement.CommitAsync(Cancellation);
+        }
+
+        Assert.True(await retry);
+        while ((await queue.SettleAsync(connection, null, Cancellation)).More)
+        {
+        }
+
+        Assert.Equal(["waiting", "blocked", "blocked"], await database.TextsAsync("SELECT state FROM outbox.all_jobs ORDER BY args::text"));
+    }
+
     private static async Task ExecuteAsync(NpgsqlConnection connection, string sql)
     {
         await using var command = new NpgsqlCommand(sql, connection);

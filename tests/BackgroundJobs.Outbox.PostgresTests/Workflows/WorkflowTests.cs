@@ -292,7 +292,7 @@ public sealed class WorkflowTests
             var wrong = new JobWorkflow();
             var child = wrong.Add(new NumberJob(2), after: wrong.Existing(id));
             error = await Assert.ThrowsAsync<InvalidJobException>(() => queue.EnqueueAsync(wrong.Jobs, Cancellation));
-            Assert.Equal($"Job {child.Id} cannot be enqueued: its workflow {wrong.Id} has no job {id}. Nothing was written. Add parents before their children, with ids that ascend, in one workflow.", error.Message);
+            Assert.Equal($"Job {child.Id} cannot be enqueued: its workflow {wrong.Id} has no job {id}. Nothing was written. Enqueue parents before their children, in the same workflow.", error.Message);
             await using var db = new FlowContext(database.ConnectionString);
             var saved = db.StartWorkflow();
             saved.Enqueue(new NumberJob(2), after: saved.Existing(id));
