@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regclass('outbox.alongside_jobs') IS NULL THEN
+    IF to_regprocedure('outbox.note_started(text, uuid[], uuid)') IS NULL THEN
         RETURN;
     END IF;
 
@@ -96,6 +96,7 @@ BEGIN
         outbox.takes_turns(text),
         outbox.room_in_queue(text, integer),
         outbox.note_started(text, uuid[]),
+        outbox.note_started(text, uuid[], uuid),
         outbox.file_groups(text, timestamptz[], uuid[], integer),
         outbox.claim_in_turn(text, integer, boolean, text[], uuid, integer, uuid),
         outbox.free_groups(text[], text[]),
@@ -104,6 +105,7 @@ BEGIN
         TO outbox_worker;
     GRANT SELECT, DELETE ON outbox.job_groups TO outbox_worker;
     GRANT SELECT ON outbox.queues, outbox.queue_holders, outbox.paused_kinds TO outbox_worker;
+    GRANT UPDATE (ended) ON outbox.queue_holders TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
 
     GRANT INSERT (id, kind, args, headers, queue, priority, max_attempts, job_group) ON outbox.jobs TO outbox_worker;

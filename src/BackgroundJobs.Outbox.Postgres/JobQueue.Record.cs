@@ -18,7 +18,8 @@ public sealed partial class JobQueue
             ("history", Value(Column(jobs, each => (short)(each.State == JobState.Completed ? each.History : HistoryPolicy.Keep)))),
             ("errors", Value(Sparse(jobs, each => each.Error?.ToJson(each.Job.Attempt)))),
             ("cursors", Value(Sparse(jobs, each => each.Cursor))),
-            ("results", Value(Sparse(jobs, each => each.Result)))));
+            ("results", Value(Sparse(jobs, each => each.Result))),
+            ("limited", Value(jobs.Any(each => each.Job is { Limited: true, InTurn: false })))));
         if (prepare)
             await batch.PrepareAsync().ConfigureAwait(false);
         await options.AtAsync("finish").ConfigureAwait(false);

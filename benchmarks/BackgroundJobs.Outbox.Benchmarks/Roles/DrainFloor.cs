@@ -92,7 +92,8 @@ internal static class DrainFloor
         NpgsqlParameter<string?[]> nothingElse = new();
         NpgsqlParameter<string?[]> nothingAtAll = new();
         await using var command = SqlFile.Read(typeof(JobQueue).Assembly, "sql/finish_jobs.sql", "outbox").Command(
-            connection, ("ids", ids), ("lease_tokens", tokens), ("states", states), ("history", histories), ("errors", nothing), ("cursors", nothingElse), ("results", nothingAtAll));
+            connection, ("ids", ids), ("lease_tokens", tokens), ("states", states), ("history", histories), ("errors", nothing), ("cursors", nothingElse), ("results", nothingAtAll),
+            ("limited", new NpgsqlParameter<bool> { TypedValue = false }));
         await foreach (var (each, token) in claimed.ReadAllAsync())
         {
             ids.TypedValue = each;

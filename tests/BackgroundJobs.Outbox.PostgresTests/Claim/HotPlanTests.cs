@@ -222,7 +222,8 @@ public sealed class HotPlanTests(HotPlanTests.Full full) : IClassFixture<HotPlan
             ("history", new short[ids.Length]),
             ("errors", new string?[ids.Length]),
             ("cursors", new string?[ids.Length]),
-            ("results", new string?[ids.Length]));
+            ("results", new string?[ids.Length]),
+            ("limited", true));
         plan.MustUse("jobs_pkey");
         plan.MustNotScan("jobs");
     }

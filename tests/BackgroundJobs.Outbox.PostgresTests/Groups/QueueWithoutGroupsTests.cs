@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using Npgsql;
 
 namespace BackgroundJobs.Outbox.PostgresTests.Groups;
 
@@ -37,6 +38,58 @@ public sealed class QueueWithoutGroupsTests
         Assert.True(await database.ScalarAsync<bool>($"SELECT '{third.LookAt:O}'::timestamptz BETWEEN now() + interval '23 h' AND now() + interval '26 h'"));
         Assert.Equal(0, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.job_groups"));
         Assert.Equal(5, await database.ScalarAsync<int>("SELECT started[1] FROM outbox.queues"));
+    }
+
+    // To ask each of them took a fifth of the time of a drain.
+    [Fact]
+    public async Task Ends_are_counted_with_their_record_and_leases_are_asked_only_where_there_might_be_no_room()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new() { Concurrency = 400 }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        await queue.EnqueueAsync(Enumerable.Range(1, 200).Select(n => NewJob.Create(new NumberJob(n))), Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        var jobs = (await ClaimAsync(database, worker, 200)).Jobs;
+        Assert.Equal(200, jobs.Count);
+        await database.ExecuteAsync($"UPDATE outbox.jobs SET lease_token = NULL, worker_id = NULL, claimed_at = NULL WHERE id = '{jobs[0].Id}'");
+        await using (var connection = await database.DataSource.OpenConnectionAsync(Cancellation))
+        {
+            var lost = await queue.FinishAsync(connection, [.. jobs.Take(150).Select(each => new FinishedJob(each, JobState.Completed, HistoryPolicy.Keep, null))], prepare: false);
+            Assert.Equal(jobs[0].Id, Assert.Single(lost));
+        }
+
+        // What was given back counts until somebody asks.
+        Assert.Equal("200 149", await NotedAsync());
+        Assert.Equal((349, false), await RoomAsync(349));
+        Assert.Equal((350, true), await RoomAsync(350));
+        Assert.Equal("50 0", await NotedAsync());
+        await using (var connection = await database.DataSource.OpenConnectionAsync(Cancellation))
+            Assert.Empty(await queue.FinishAsync(connection, [.. jobs.Skip(150).Select(each => new FinishedJob(each, JobState.Completed, HistoryPolicy.Keep, null))], prepare: false));
+        Assert.Equal("50 50", await NotedAsync());
+        Assert.Single((await ClaimAsync(database, worker, 400)).Jobs);
+        Assert.Equal("1 0", await NotedAsync());
+
+        async Task<string> NotedAsync() => await database.ScalarAsync<string>("SELECT concat_ws(' ', sum(jobs), sum(ended)) FROM outbox.queue_holders");
+
+        // And whether leases were asked.
+        async Task<(int Room, bool Asked)> RoomAsync(int wanted)
+        {
+            const string Read = "SELECT coalesce(sum(pg_stat_get_xact_tuples_returned(indexrelid)), 0)::bigint FROM pg_index WHERE indrelid = 'outbox.jobs'::regclass";
+            await using var connection = await database.Admin.OpenConnectionAsync(Cancellation);
+            await using var transaction = await connection.BeginTransactionAsync(Cancellation);
+            // What was done before may not have been reported yet.
+            var before = await OneAsync<long>(Read);
+            var room = await OneAsync<int>($"SELECT outbox.room_in_queue('default', {wanted})");
+            var asked = await OneAsync<long>(Read) - before;
+            await transaction.CommitAsync(Cancellation);
+            return (room, asked > 0);
+
+            async Task<T> OneAsync<T>(string sql)
+            {
+                await using var command = new NpgsqlCommand(sql, connection);
+                return (T)(await command.ExecuteScalarAsync(Cancellation))!;
+            }
+        }
     }
 
     [Fact]

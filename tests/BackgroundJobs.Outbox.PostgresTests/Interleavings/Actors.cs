@@ -298,7 +298,8 @@ internal static class Actors
                 ("history", new short[] { 0 }),
                 ("errors", new string?[] { null }),
                 ("cursors", new string?[] { null }),
-                ("results", new string?[] { null }));
+                ("results", new string?[] { null }),
+                ("limited", false));
             if (lost.Count == 0)
                 s.Note(() => s.Situation.Ended(job));
         }),

@@ -127,7 +127,8 @@ internal static class GroupActors
             ("history", new short[] { 0 }),
             ("errors", new string?[] { null }),
             ("cursors", new string?[] { null }),
-            ("results", new string?[] { null }));
+            ("results", new string?[] { null }),
+            ("limited", true));
         if (lost.Count == 0)
             s.Note(() => Of(s).Say($"{word} {job}"));
     }

@@ -26,6 +26,8 @@ internal sealed class Interleaving : IAsyncDisposable
 
     public static async Task<Interleaving> OfAsync(ScratchDatabase database, IReadOnlyList<Actor> actors, Mutant? mutant = null, Func<NpgsqlConnection, Situation>? begin = null)
     {
+        // Here: one that cannot be made would seem to be noticed.
+        mutant?.Check();
         var control = await OpenAsync(database.Admin);
         var situation = begin?.Invoke(control) ?? new Situation(control) { Mutant = mutant };
         List<Session> sessions = [];

@@ -21,19 +21,24 @@ public sealed class RoomInterleavingTests(InterleavingTests.Stage stage, ITestOu
         await using var three = await Interleaving.OfAsync(
             stage.Database, [RoomSituation.ClaimB, RoomSituation.InTurnC, RoomSituation.EnqueueOfGroup], begin: control => new RoomSituation(control));
         orders += await three.AllAsync();
+        await using var end = await Interleaving.OfAsync(
+            stage.Database, [RoomSituation.ClaimB, RoomSituation.ClaimC, RoomSituation.FinishA], begin: control => new RoomSituation(control));
+        orders += await end.AllAsync();
         output.WriteLine($"{orders} orders");
         Assert.True(orders > 0);
     }
 
     [Theory]
-    [InlineData("room that is counted without the lock of the queue", "ELSE outbox.room_in_queue(@queue, @limit) END",
-        "ELSE known.concurrency - (SELECT sum(part.jobs) FROM outbox.queue_holders AS part WHERE part.queue = @queue) END")]
-    [InlineData("what was started is not noted", "WHERE quota.limited", "WHERE false")]
-    public async Task A_broken_claim_fails_in_some_order(string what, string from, string to)
+    [InlineData("claim_jobs", "room that is counted without the lock of the queue", "ELSE outbox.room_in_queue($2, $3) END",
+        "ELSE known.concurrency - (SELECT sum(part.jobs) FROM outbox.queue_holders AS part WHERE part.queue = $2) END")]
+    [InlineData("claim_jobs", "what was started is not noted", "WHERE quota.limited", "WHERE false")]
+    [InlineData("finish_jobs", "an end is counted whose job was not that attempt's any more", "FROM removed\n        WHERE $8", "FROM ended\n        WHERE $8")]
+    public async Task A_broken_statement_fails_in_some_order(string file, string what, string from, string to)
     {
-        Mutant mutant = new(what, "claim_jobs", (from, to));
+        Mutant mutant = new(what, file, (from, to));
+        Actor[] actors = file == "claim_jobs" ? [RoomSituation.ClaimB, RoomSituation.ClaimC] : [RoomSituation.ReturnA, RoomSituation.FinishA, RoomSituation.ClaimB];
         await using var interleaving = await Interleaving.OfAsync(
-            stage.Database, [RoomSituation.ClaimB, RoomSituation.ClaimC], mutant, control => new RoomSituation(control) { Mutant = mutant });
+            stage.Database, actors, mutant, control => new RoomSituation(control) { Mutant = mutant });
         var error = await Record.ExceptionAsync(interleaving.AllAsync);
         Assert.True(error is not null, $"Nobody noticed {mutant}.");
         output.WriteLine($"{mutant}: {error.Message}");

@@ -106,7 +106,7 @@ alive AS MATERIALIZED (
     FOR KEY SHARE
 ),
 noted AS MATERIALIZED (
-    SELECT outbox.note_started(@queue, ARRAY(SELECT id FROM due_jobs))
+    SELECT outbox.note_started(@queue, ARRAY(SELECT id FROM due_jobs), @lease_token)
     FROM alive
     CROSS JOIN quota
     WHERE quota.limited

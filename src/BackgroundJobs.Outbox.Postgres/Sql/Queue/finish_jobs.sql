@@ -3,7 +3,8 @@
 -- And the delete finds its rows by their keys alone; IS TRUE keeps the comparison of the pairs from becoming a join, whose order statistics
 -- could turn round into reading the whole table.
 -- @history: 0 keep, 1 keep without args, 2 keep nothing; but its children must see how it ended, others of its key that it ran, and a result is
--- there to be read.
+-- there to be read. @limited: some were claimed from a queue with limits; what was noted of their claim hears of their ends (migrations/0018). Where a
+-- claim counts that at this moment it is left as it is: this must not wait, and the claim asks the leases.
 WITH ended AS (
     SELECT *
     FROM unnest(@ids::uuid[], @lease_tokens::uuid[], @states::text[], @history::smallint[], @errors::text[], @cursors::text[], @results::text[])
@@ -80,6 +81,24 @@ remembered AS (
        OR removed.workflow_id IS NOT NULL
        OR removed.unique_key IS NOT NULL
        OR ended.result IS NOT NULL
+),
+noted AS MATERIALIZED (
+    SELECT part.queue, part.part, of_claim.jobs
+    FROM (
+        SELECT lease_token, count(*)::integer AS jobs
+        FROM removed
+        WHERE @limited::boolean
+        GROUP BY lease_token
+    ) AS of_claim
+    JOIN outbox.queue_holders AS part ON part.lease_token = of_claim.lease_token
+    FOR UPDATE OF part SKIP LOCKED
+),
+counted AS (
+    UPDATE outbox.queue_holders AS part
+    SET ended = part.ended + noted.jobs
+    FROM noted
+    WHERE part.queue = noted.queue
+      AND part.part = noted.part
 )
 SELECT id
 FROM ended

@@ -33,6 +33,6 @@ SELECT least(
         WHERE limits.name = @queue
           AND limits.paused_at IS NULL
           AND takes_turns.takes_turns IS FALSE
-          AND limits.concurrency <= (SELECT sum(part.jobs) FROM outbox.queue_holders AS part WHERE part.queue = limits.name)) AS in_line,
+          AND limits.concurrency <= (SELECT sum(part.jobs - part.ended) FROM outbox.queue_holders AS part WHERE part.queue = limits.name)) AS in_line,
     coalesce(takes_turns.takes_turns, false) AS takes_turns
 FROM outbox.takes_turns(@queue)
