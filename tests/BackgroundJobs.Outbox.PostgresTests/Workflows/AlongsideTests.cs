@@ -92,6 +92,37 @@ public sealed class AlongsideTests
         Task<string> StateAsync(Guid id) => database.ScalarAsync<string>($"SELECT state FROM outbox.all_jobs WHERE id = '{id}'");
     }
 
+    [Theory]
+    [InlineData(JobState.Completed, "waiting")]
+    [InlineData(JobState.Dead, "cancelled")]
+    public async Task One_that_has_ended_before_the_job_that_added_it_counts_as_well(JobState end, string then)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        JobQueue queue = new(database.DataSource);
+        JobWorkflow flow = new();
+        var parent = flow.Add(new NumberJob(1));
+        var last = flow.Add(new NumberJob(2), after: parent);
+        await queue.EnqueueAsync(flow.Jobs, Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        var running = Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"])));
+        JobWorkflow more = new(flow.Id, OutboxOptions.Default, parent.Id);
+        more.AddAlongside(new NumberJob(3));
+        await queue.EnqueueAsync(more.Jobs, Cancellation);
+        await EndAsync(Assert.Single(await queue.ClaimAsync(ClaimRequest.Everything("default", 10, worker, ["number"]))), end);
+        Assert.Equal("blocked", await database.ScalarAsync<string>($"SELECT state FROM outbox.all_jobs WHERE id = '{last.Id}'"));
+        await EndAsync(running, JobState.Completed);
+        Assert.Equal(then, await database.ScalarAsync<string>($"SELECT state FROM outbox.all_jobs WHERE id = '{last.Id}'"));
+
+        async Task EndAsync(ClaimedJob job, JobState state)
+        {
+            Assert.Empty(await queue.FinishAsync(connection, [new FinishedJob(job, state, HistoryPolicy.Keep, null)], prepare: false));
+            while ((await queue.SettleAsync(connection, null, Cancellation)).More)
+            {
+            }
+        }
+    }
+
     // One page is dead, and with it the last job; others go on, and find more; then the dead one is retried.
     [Fact]
     public async Task What_comes_back_waits_for_what_was_added_while_it_was_away()
