@@ -30,7 +30,7 @@ public sealed class RoomInterleavingTests(InterleavingTests.Stage stage, ITestOu
 
     [Theory]
     [InlineData("claim_jobs", "room that is counted without the lock of the queue", "ELSE outbox.room_in_queue($2, $3) END",
-        "ELSE known.concurrency - (SELECT sum(part.jobs) FROM outbox.queue_holders AS part WHERE part.queue = $2) END")]
+        "ELSE known.concurrency - (SELECT count(*) FROM outbox.jobs AS running WHERE running.queue = $2 AND running.lease_token IS NOT NULL)::integer END")]
     [InlineData("claim_jobs", "what was started is not noted", "WHERE quota.limited", "WHERE false")]
     [InlineData("finish_jobs", "an end is counted whose job was not that attempt's any more", "FROM removed\n        WHERE $8", "FROM ended\n        WHERE $8")]
     public async Task A_broken_statement_fails_in_some_order(string file, string what, string from, string to)

@@ -94,18 +94,14 @@ public sealed class HeldRowTests
         JobQueue queue = new(database.DataSource);
         await queue.EnqueueAsync([.. Enumerable.Range(1, 3).Select(n => NewJob.Create(new NumberJob(n), new() { Delay = TimeSpan.FromHours(1) }))], TestContext.Current.CancellationToken);
         await database.ExecuteAsync("UPDATE outbox.jobs SET cancel_requested_at = now() WHERE args ->> 'number' < '3'");
-        WorkerHost worker;
-        await using (var holder = await database.HoldAsync("args ->> 'number' = '1'"))
-        {
-            worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
-            await EndedAsync(2);
-            await database.ExecuteAsync("UPDATE outbox.jobs SET cancel_requested_at = now() WHERE args ->> 'number' = '3'");
-            await EndedAsync(3);
-            Assert.Equal(1, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
-        }
-
+        await using var holder = await database.HoldAsync("args ->> 'number' = '1'");
+        await using var worker = await WorkerHost.StartAsync(database, o => o.Handle<NumberJob>((_, _, _) => Task.CompletedTask));
+        await EndedAsync(2);
+        await database.ExecuteAsync("UPDATE outbox.jobs SET cancel_requested_at = now() WHERE args ->> 'number' = '3'");
+        await EndedAsync(3);
+        Assert.Equal(1, await database.ScalarAsync<long>("SELECT count(*) FROM outbox.jobs"));
+        await holder.DisposeAsync();
         await EndedAsync(1);
-        await worker.DisposeAsync();
 
         Task EndedAsync(int number) => Eventually.TrueAsync(
             async () => await database.ScalarAsync<bool>($"SELECT EXISTS (SELECT FROM outbox.job_history WHERE state = 'cancelled' AND args ->> 'number' = '{number}')"), $"job {number} has ended");
