@@ -55,11 +55,12 @@ internal sealed class QueueTurns
 
     public bool WantMore(int held, int lowWater)
     {
-        var behind = inOrder ? Waiting : 0;
-        foreach (var queue in queues)
+        var waiting = Waiting();
+        var behind = inOrder ? waiting.Sum() : 0;
+        foreach (var (at, queue) in queues.Index())
         {
             if (inOrder)
-                behind -= queue.Share!.Waiting;
+                behind -= waiting[at];
             if ((queue.MayHaveMore || queue.HasSuspects) && held - behind <= lowWater)
                 return true;
         }
@@ -79,16 +80,18 @@ internal sealed class QueueTurns
     private double NextTurn(WorkerQueue queue) =>
         !inOrder && queue.Share!.IsIdle && Volatile.Read(ref queue.Share.Waiting) == 0 ? Math.Max(queue.Share.Next, Volatile.Read(ref present)) : queue.Share!.Next;
 
-    private int Waiting => queues.Sum(each => each.Share!.Waiting);
+    // Of each queue, read once: jobs start meanwhile, and one that is counted here and not there would seem to be of another queue.
+    private int[] Waiting() => [.. queues.Select(each => Volatile.Read(ref each.Share!.Waiting))];
 
     // The first one that may have jobs, alone: what comes after it gets what it leaves. What waits of later ones does not count.
     private IEnumerable<(WorkerQueue Queue, int Room)> InOrder(int held)
     {
-        var all = Waiting;
+        var waiting = Waiting();
+        var all = waiting.Sum();
         var behind = all;
-        foreach (var queue in queues)
+        foreach (var (at, queue) in queues.Index())
         {
-            behind -= queue.Share!.Waiting;
+            behind -= waiting[at];
             if (!queue.MayHaveMore)
                 continue;
             var room = slots.Room(held - behind, queue.NoneAhead);
@@ -104,9 +107,10 @@ internal sealed class QueueTurns
 
     private IEnumerable<(WorkerQueue Queue, int Room)> ByWeight(int held)
     {
-        var waiting = Waiting;
+        var waiting = Waiting();
+        var all = waiting.Sum();
         var room = slots.Room(held, noneAhead: false);
-        var idle = Math.Max(0, slots.Concurrency - held + waiting);
+        var idle = Math.Max(0, slots.Concurrency - held + all);
         List<WorkerQueue> asked = [.. queues.Where(each => each.MayHaveMore)];
         List<WorkerQueue> sharing = [.. asked.Where(each => !each.InVain)];
         var turns = sharing.ConvertAll(NextTurn);
@@ -118,15 +122,15 @@ internal sealed class QueueTurns
             turns[next] += sharing[next].Share!.Step;
         }
 
-        foreach (var queue in asked)
+        foreach (var (at, queue) in queues.Index().Where(each => asked.Contains(each.Item)))
         {
             var share = queue.InVain ? room : rooms[sharing.IndexOf(queue)];
             if (queue.NoneAhead)
                 share = Math.Min(share, idle);
 
             // What waits of others keeps none from its turn.
-            if (share == 0 && waiting > 0 && queue.Share!.Waiting == 0 && NextTurn(queue) <= Volatile.Read(ref present))
-                share = queue.NoneAhead ? 1 : Math.Clamp((int)(waiting / queue.Share.Step / queues.Sum(each => 1 / each.Share!.Step)), 1, slots.Concurrency);
+            if (share == 0 && all > 0 && waiting[at] == 0 && NextTurn(queue) <= Volatile.Read(ref present))
+                share = queue.NoneAhead ? 1 : Math.Clamp((int)(all / queue.Share!.Step / queues.Sum(each => 1 / each.Share!.Step)), 1, slots.Concurrency);
             if (share > 0)
                 yield return (queue, share);
         }
