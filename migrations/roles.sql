@@ -63,7 +63,7 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF to_regprocedure('outbox.note_started(text, uuid[], uuid)') IS NULL THEN
+    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.queues') AND attname = 'groups_looked_at') THEN
         RETURN;
     END IF;
 
@@ -106,6 +106,7 @@ BEGIN
     GRANT SELECT, DELETE ON outbox.job_groups TO outbox_worker;
     GRANT SELECT ON outbox.queues, outbox.queue_holders, outbox.paused_kinds TO outbox_worker;
     GRANT UPDATE (ended) ON outbox.queue_holders TO outbox_worker;
+    GRANT UPDATE (groups_looked_at) ON outbox.queues TO outbox_worker;
     GRANT EXECUTE ON FUNCTION outbox.maintain_history(integer, interval) TO outbox_worker;
 
     GRANT INSERT (id, kind, args, headers, queue, priority, max_attempts, job_group) ON outbox.jobs TO outbox_worker;

@@ -15,6 +15,12 @@ internal sealed record ClaimAnswer(ClaimRequest Request, List<ClaimedJob> Jobs)
     // Groups stand in line, also after this claim; or there are none, and the queue has no room now.
     public bool InLine { get; set; }
 
+    // More groups stand in line than the claims have looked at since one has found a job.
+    public bool IsLineLonger { get; set; }
+
+    // When it was (UTC, database clock).
+    public DateTime Now { get; set; }
+
     // The next claim of the queue is to be in the turn of its groups.
     public bool TakesTurns { get; set; }
 }

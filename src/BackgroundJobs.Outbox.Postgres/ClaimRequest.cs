@@ -21,6 +21,9 @@ internal sealed record ClaimRequest(
         }
     }
 
+    // How many claims of the queue before this one have found nothing, one after the other.
+    public int LooksInVain { get; init; }
+
     public Guid LeaseToken { get; } = Guid.NewGuid();
 
     // Npgsql writes DateTime.MinValue as -infinity, which is meant here.

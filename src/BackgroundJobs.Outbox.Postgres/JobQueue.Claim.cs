@@ -10,6 +10,9 @@ public sealed partial class JobQueue
     // How many jobs of a queue with limits are looked through for their groups by one claim: some 10 ms.
     private const int MaxSeen = 10_000;
 
+    // How many groups of which it gets nothing one claim looks at (claim_in_turn, migrations/0005): rounds after the first, and groups of each.
+    private const int MaxGroups = 9 * 100;
+
     // Claims for several queues in one round trip. Not cancellable: a claim that was sent may have been done, and its rows would be stranded
     // until the lease ends. Indexed: the session was opened with use_indexes.
     internal async Task<List<ClaimAnswer>> ClaimAsync(NpgsqlConnection connection, IReadOnlyList<ClaimRequest> requests, bool prepare, bool indexed = false)
@@ -83,7 +86,7 @@ public sealed partial class JobQueue
             : Sql("claim_jobs").BatchCommand([
                 .. values, ("after_run_at", Value(request.AfterRunAt, NpgsqlDbType.Array | NpgsqlDbType.TimestampTz)), ("after_id", Value(request.AfterId))]));
         if (request is { Limited: true, Suspects: false })
-            batch.Add(Sql("next_look").BatchCommand(("queue", Value(request.Queue))));
+            batch.Add(Sql("next_look").BatchCommand(("queue", Value(request.Queue)), ("looked_at", Value((1L + request.LooksInVain) * MaxGroups))));
     }
 
     private static async Task<ClaimAnswer> ReadAnswerAsync(NpgsqlDataReader reader, ClaimRequest request)
@@ -105,7 +108,9 @@ public sealed partial class JobQueue
         {
             answer.LookAt = reader.IsDBNull(0) ? null : reader.GetDateTime(0);
             answer.InLine = reader.GetBoolean(1);
-            answer.TakesTurns = reader.GetBoolean(2);
+            answer.IsLineLonger = reader.GetBoolean(2);
+            answer.TakesTurns = reader.GetBoolean(3);
+            answer.Now = reader.GetDateTime(4);
         }
 
         if (request.InTurn)

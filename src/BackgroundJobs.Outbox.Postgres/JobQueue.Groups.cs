@@ -6,6 +6,8 @@ namespace BackgroundJobs.Outbox.Postgres;
 
 public sealed partial class JobQueue
 {
+    private const int MaxFreed = 1000;
+
     // Jobs of these groups have ended or were given back: there may be room in them.
     internal async Task FreeGroupsAsync(NpgsqlConnection connection, IReadOnlyCollection<(string Queue, string? Group)> groups)
     {
@@ -16,6 +18,33 @@ public sealed partial class JobQueue
             connection, ("queues", Value(Column(each, one => one.Queue))), ("groups", Value(Column(each, one => one.Group))));
         await options.AtAsync("free groups").ConfigureAwait(false);
         await RunAsync(connection, free).ConfigureAwait(false);
+    }
+
+    // Should an end not have been told: its process died at that moment. Returns the queues in which there were such groups, and how many.
+    internal async Task<List<(string Queue, int Groups)>> FreeMissedGroupsAsync(string[] queues, CancellationToken cancellationToken)
+    {
+        await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
+        List<(string, int)> freed = [];
+        foreach (var name in await ReadAsync("look_for_groups", "queues", Value(queues)).ConfigureAwait(false))
+        {
+            var missed = await ReadAsync("list_missed_groups", "queue", Value(name)).ConfigureAwait(false);
+            foreach (var some in missed.Chunk(MaxFreed))
+                await FreeGroupsAsync(connection, [.. some.Select(group => (name, (string?)group))]).ConfigureAwait(false);
+            if (missed.Count > 0)
+                freed.Add((name, missed.Count));
+        }
+
+        return freed;
+
+        async Task<List<string>> ReadAsync(string what, string parameter, NpgsqlParameter value)
+        {
+            await using var command = Sql(what).Command(connection, (parameter, value));
+            await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
+            List<string> names = [];
+            while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
+                names.Add(reader.GetString(0));
+            return names;
+        }
     }
 
     internal async Task PushBackAsync(NpgsqlConnection connection, IReadOnlyCollection<RescheduledJob> jobs)

@@ -69,7 +69,8 @@ public sealed partial class JobQueue
             reader.GetFieldValue<string[]>(8),
             reader.GetFieldValue<string[]>(9),
             reader.GetBoolean(10),
-            reader.GetDateTime(11));
+            reader.GetBoolean(11),
+            reader.GetDateTime(12));
     }
 
     internal void Unregister(NpgsqlConnection connection, Guid worker)

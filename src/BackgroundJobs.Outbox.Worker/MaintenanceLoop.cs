@@ -4,7 +4,8 @@ using BackgroundJobs.Outbox.Postgres;
 
 namespace BackgroundJobs.Outbox.Worker;
 
-// What any worker does for all, as soon as it notices: rescue the jobs of the dead, end cancelled jobs that wait, keep the history's days.
+// What any worker does for all, as soon as it notices: rescue the jobs of the dead, end cancelled jobs that wait, look for groups that were forgotten, keep the
+// history's days.
 // No leader: each of these is safe when several do it at once.
 internal sealed class MaintenanceLoop(
     JobQueue queue, NpgsqlDataSource connections, RunningAttempts running, OutboxWorkerOptions options, TimeProvider time, ILogger logger) : IDisposable
@@ -20,14 +21,19 @@ internal sealed class MaintenanceLoop(
     private volatile bool someoneDied;
     private volatile bool cancelledWaits;
     private volatile bool unsettled;
+    private volatile bool lookForGroups;
     private long historyAt;
+
+    // Groups of these queues have come into line.
+    public event Action<IEnumerable<string>>? Freed;
 
     public void Heard(Beat beat)
     {
         someoneDied |= beat.SomeoneDied;
         cancelledWaits |= beat.CancelledWaits;
         unsettled |= beat.Unsettled;
-        if (someoneDied || cancelledWaits || unsettled || running.Count > 0)
+        lookForGroups |= beat.LookForGroups;
+        if (someoneDied || cancelledWaits || unsettled || lookForGroups || running.Count > 0)
             wake.Set();
     }
 
@@ -96,6 +102,12 @@ internal sealed class MaintenanceLoop(
             await StepAsync(() => SettleAllAsync(connection => SettleAsync(connection, stopping), stopping), stopping).ConfigureAwait(false);
         }
 
+        if (lookForGroups)
+        {
+            lookForGroups = false;
+            await StepAsync(() => FreeMissedAsync(stopping), stopping).ConfigureAwait(false);
+        }
+
         var now = time.GetTimestamp();
         if (now >= historyAt)
         {
@@ -134,6 +146,16 @@ internal sealed class MaintenanceLoop(
             logger.Rescued(jobs, hint.Queue);
             WorkerTelemetry.WasRescued(jobs, hint.Queue);
         }
+    }
+
+    private async Task FreeMissedAsync(CancellationToken stopping)
+    {
+        string[] queues = [.. options.Slots.SelectMany(each => each.Queues)];
+        var freed = await queue.FreeMissedGroupsAsync(queues, stopping).ConfigureAwait(false);
+        foreach (var (name, groups) in freed)
+            logger.FreedMissed(groups, name);
+        if (freed.Count > 0)
+            Freed?.Invoke(freed.Select(each => each.Queue));
     }
 
     // However much comes: the jobs of the dead do not wait for the end of it.

@@ -63,6 +63,9 @@ internal static partial class WorkerLog
     [LoggerMessage(18, LogLevel.Warning, "Rescued {Jobs} jobs of queue {Queue} from workers that died.")]
     public static partial void Rescued(this ILogger logger, long jobs, string queue);
 
+    [LoggerMessage(31, LogLevel.Warning, "Put {Groups} groups of queue {Queue} in line again, whose jobs ended without that being told: by a worker that died at that moment, as a rule.")]
+    public static partial void FreedMissed(this ILogger logger, int groups, string queue);
+
     [LoggerMessage(19, LogLevel.Error, "Maintenance failed; tried again at the next chance.")]
     public static partial void MaintenanceFailed(this ILogger logger, Exception exception);
 

@@ -68,6 +68,7 @@ internal sealed class WorkerParts : IDisposable
         outcomes.Flushed += loop.Wake;
         outcomes.Unsettled += maintenance.Settle;
         outcomes.Freed += loop.Freed;
+        maintenance.Freed += loop.Freed;
         lease.Beaten += beat =>
         {
             running.Cancel(beat.Cancelled);

@@ -19,6 +19,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
     private bool sweptLast;
     private TimeSpan sweptFor;
     private int looksInVain;
+    private int waits;
     private long fullAgainAt;
     private int suspectsRunning;
 
@@ -153,7 +154,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         }
 
         sweptLast = sweeping && !sweptLast;
-        return (sweptLast ? sweep : cursor).Request(name, room, worker, kinds) with { InTurn = true, Full = sweptLast };
+        return (sweptLast ? sweep : cursor).Request(name, room, worker, kinds) with { InTurn = true, Full = sweptLast, LooksInVain = looksInVain };
     }
 
     private void TakeInTurn(ClaimAnswer answer, TimeSpan took)
@@ -174,12 +175,23 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
     {
         if (answer.TakesTurns != inTurn && Limited)
         {
-            (inTurn, sweeping) = (answer.TakesTurns, false);
+            inTurn = answer.TakesTurns;
             MayHaveMore = true;
+
+            // What comes from now on need not wait until all that was there is looked through.
+            sweep.MoveToStart();
+            sweeping = inTurn;
+            if (inTurn)
+                cursor.PassOver(answer.Now);
         }
 
-        // 20 ms at first, 1.3 s at last.
-        looksInVain = answer.InLine && answer.Jobs.Count == 0 ? Math.Min(looksInVain + 1, 7) : 0;
-        LookAgainAt = looksInVain == 0 ? long.MaxValue : time.GetTimestamp() + ((time.TimestampFrequency / 100) << looksInVain);
+        var inVain = answer.InLine && answer.Jobs.Count == 0;
+        looksInVain = inVain ? looksInVain + 1 : 0;
+
+        // Once through the line without a pause. Then 20 ms at first, 1.3 s at last.
+        var wait = inVain && !answer.IsLineLonger;
+        waits = wait ? Math.Min(waits + 1, 7) : 0;
+        LookAgainAt = wait ? time.GetTimestamp() + ((time.TimestampFrequency / 100) << waits) : long.MaxValue;
+        MayHaveMore |= inVain && answer.IsLineLonger;
     }
 }

@@ -74,7 +74,7 @@ internal sealed class LimitsScenario : IScenario
                 RETURNING id, job_group
             )
             INSERT INTO outbox.job_groups (queue, job_group, state, look_at, concurrency, holders)
-            SELECT 'default', job_group, 'full', now() + interval '30 s', 1, ARRAY[id]
+            SELECT 'default', job_group, 'full', 'infinity', 1, ARRAY[id]
             FROM first
             """);
     });

@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using BackgroundJobs.Outbox.Postgres;
 using BackgroundJobs.Outbox.PostgresTests.Support;
+using BackgroundJobs.Outbox.Worker;
 using Microsoft.EntityFrameworkCore;
 using Npgsql;
 
@@ -219,17 +220,96 @@ public sealed class GroupTurnsTests
     }
 
     [Fact]
-    public async Task A_strict_group_is_looked_at_again_soon_though_its_first_job_waits_for_long()
+    public async Task A_strict_group_whose_first_job_waits_for_long_goes_on_when_that_is_made_due_by_hand()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
         await using var worker = await WorkerHost.StartAsync(
             database,
-            o => o.Handle<NumberJob>((_, _, _) => throw new InvalidOperationException("Not today."), kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromHours(1))),
+            o => o.Handle<NumberJob>(
+                (_, context, _) => context.Failures == 0 ? throw new InvalidOperationException("Not today.") : Task.CompletedTask,
+                kind => kind.Retry = RetryPolicy.Fixed(TimeSpan.FromHours(1))),
             w => w.Queue("default", 1, new QueueLimits { GroupOrder = GroupOrder.Strict }));
         await worker.EnqueueAsync(new NumberJob(1), new() { Group = "a" });
         await Eventually.TrueAsync(
-            async () => await database.ScalarAsync<bool>("SELECT coalesce((SELECT state = 'later' AND look_at < now() + interval '31 s' FROM outbox.job_groups), false)"),
-            "it is looked at again within half a minute");
+            async () => await database.ScalarAsync<bool>("SELECT coalesce((SELECT state = 'later' AND look_at > now() + interval '50 minutes' FROM outbox.job_groups), false)"),
+            "it waits for its first job");
+        await database.ExecuteAsync("UPDATE outbox.jobs SET run_at = now(); UPDATE outbox.queues SET groups_looked_at = groups_looked_at - interval '30 s'");
+        await QueueLimitsTests.DrainedAsync(database);
+    }
+
+    [Fact]
+    public async Task A_job_that_comes_does_not_wait_until_all_are_looked_through_that_were_there_at_the_start()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new(), Cancellation);
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, kind, args, run_at, job_group)
+            SELECT outbox.new_job_id(), 'number', '{"number": 1}', now() - interval '1 hour' + n * interval '1 microsecond', 'large'
+            FROM generate_series(1, 300000) AS n
+            """);
+        var claims = 0;
+        var enqueuedAt = 0;
+        TaskCompletionSource<int> small = new();
+        await using var worker = await WorkerHost.StartAsync(
+            database,
+            o =>
+            {
+                o.FaultPoint = async point =>
+                {
+                    // After the second claim in turn; the first one was of a time when the worker did not know yet that there are turns.
+                    if (point == "claim answered" && Interlocked.Increment(ref claims) == 3)
+                    {
+                        enqueuedAt = 3;
+                        await new JobQueue(database.DataSource).EnqueueAsync([NewJob.Create(new NumberJob(2), new() { Group = "small" })], Cancellation);
+                    }
+                };
+                o.Handle<NumberJob>((_, context, _) =>
+                {
+                    if (context.Group == "small")
+                        small.TrySetResult(Volatile.Read(ref claims));
+                    return Task.CompletedTask;
+                });
+            },
+            w => w.Queue("default", 4));
+
+        // Thirty claims look through what was there: ten thousand jobs each.
+        Assert.InRange(await small.Task.WaitAsync(TimeSpan.FromSeconds(60), TimeProvider.System, Cancellation) - enqueuedAt, 1, 8);
+    }
+
+    [Fact]
+    public async Task A_line_of_groups_without_a_job_for_this_worker_is_looked_through_once_without_a_pause()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new(), Cancellation);
+        await database.ExecuteAsync("""
+            INSERT INTO outbox.jobs (id, kind, args, job_group)
+            SELECT outbox.new_job_id(), 'of-another-worker', '{}', 'group ' || n
+            FROM generate_series(1, 2500) AS n
+            """);
+        var queue = new JobQueue(database.DataSource);
+        var id = await Workers.RegisterAsync(database);
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        WorkerQueue known = new("default", new WorkerSlots(new DeclaredSlots(10, ["default"]), TimeSpan.FromMinutes(1), TimeProvider.System), TimeSpan.FromMinutes(1), TimeProvider.System)
+        {
+            Limited = true,
+        };
+        List<bool> pauses = [];
+        List<double> looked = [];
+        while (pauses.Count < 6)
+        {
+            known.MayHaveMore = false;
+            known.Take((await queue.ClaimAsync(connection, [known.Request(10, id, ["number"])], prepare: false))[0], TimeSpan.Zero);
+            pauses.Add(known.LookAgainAt != long.MaxValue);
+            Assert.True(known.MayHaveMore || pauses[^1]);
+            looked.Add(await database.ScalarAsync<double>("SELECT coalesce(sum(turn), 0) FROM outbox.job_groups"));
+        }
+
+        // The first is plain, and finds that there are turns. Then nine hundred and a few at a time. The sums are of how often each was looked at, and went back by a turn.
+        Assert.Equal([false, false, false, true, true, true], pauses);
+        Assert.Equal(0, looked[0]);
+        Assert.InRange(looked[1], 900, 1000);
+        Assert.InRange(looked[2], 1800, 2000);
+        Assert.InRange(looked[3], 2500, 3000);
     }
 
     private static Task<WorkerHost> StartAsync(ScratchDatabase database, int concurrency, ConcurrentQueue<string> ran) => WorkerHost.StartAsync(

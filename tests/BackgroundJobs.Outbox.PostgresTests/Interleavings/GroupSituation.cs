@@ -41,7 +41,7 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
                    ('{{Behind}}', 'a', '{}', 'lane', 'g', now() - interval '2 s', 0, NULL, NULL, NULL),
                    ('{{Alone}}', 'a', '{}', 'lane', 'k', now() - interval '1 s', 0, NULL, NULL, NULL);
             INSERT INTO outbox.job_groups (queue, job_group, state, look_at, head, holders)
-            VALUES ('lane', 'g', {{(order == "strict" ? "'full', now() + interval '30 s'" : "'ready', NULL")}}, {{(order == "strict" ? $"'{Held}'" : "NULL")}}, '{ {{Held}} }'),
+            VALUES ('lane', 'g', {{(order == "strict" ? "'full', 'infinity'" : "'ready', NULL")}}, {{(order == "strict" ? $"'{Held}'" : "NULL")}}, '{ {{Held}} }'),
                    ('lane', 'k', 'ready', NULL, NULL, '{}');
             """);
     }

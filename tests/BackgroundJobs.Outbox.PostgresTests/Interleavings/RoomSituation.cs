@@ -111,7 +111,7 @@ internal sealed class RoomSituation(NpgsqlConnection connection) : Situation(con
             await session.BeginAsync();
             await session.RunAsync("claim_jobs", [.. Values(worker), ("after_run_at", new DateTime[4]), ("after_id", new Guid[4])]);
         },
-        session => session.RunAsync("next_look", ("queue", "lane")),
+        session => session.RunAsync("next_look", ("queue", "lane"), ("looked_at", 1000L)),
         session => session.CommitAsync());
 
     private static (string, object)[] Values(Guid worker) =>

@@ -21,20 +21,23 @@ internal sealed class Plan
 
     public IEnumerable<string> Indexes => Nodes.Select(node => Text(node, "Index Name")).OfType<string>();
 
-    public static Task<Plan> OfAsync(NpgsqlDataSource database, string file, params (string Name, object? Value)[] values) =>
-        OfSqlAsync(database, SqlFile.Read(typeof(JobQueue).Assembly, file, JobDefaults.Schema), values);
-
     // With positional parameters and no comments, as the library sends it; of the one query in a file that brings its own transaction.
-    public static async Task<Plan> OfSqlAsync(NpgsqlDataSource database, SqlFile file, params (string Name, object? Value)[] values)
+    public static Task<Plan> OfAsync(NpgsqlDataSource database, string name, params (string Name, object? Value)[] values)
     {
+        var file = SqlFile.Read(typeof(JobQueue).Assembly, name, JobDefaults.Schema);
         var sql = file.Text;
         if (sql.StartsWith("BEGIN", StringComparison.Ordinal))
             sql = sql.Split(';').Single(part => part.TrimStart() is ['W', 'I', 'T', 'H', ..] or ['S', 'E', 'L', 'E', 'C', 'T', ..]);
+        return OfSqlAsync(database, sql, [.. file.Parameters.Select(name => values.Single(each => each.Name == name).Value)]);
+    }
+
+    public static async Task<Plan> OfSqlAsync(NpgsqlDataSource database, string sql, params object?[] values)
+    {
         await using var connection = await database.OpenConnectionAsync();
         await using var transaction = await connection.BeginTransactionAsync();
         await using var explain = new NpgsqlCommand($"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {sql}", connection, transaction);
-        foreach (var name in file.Parameters)
-            explain.Parameters.Add(new NpgsqlParameter { Value = values.Single(each => each.Name == name).Value ?? DBNull.Value });
+        foreach (var value in values)
+            explain.Parameters.Add(new NpgsqlParameter { Value = value ?? DBNull.Value });
         var json = (string)(await explain.ExecuteScalarAsync())!;
         await transaction.RollbackAsync();
         using var document = JsonDocument.Parse(json);

@@ -81,5 +81,12 @@ SELECT
           AND (rate IS NOT NULL OR group_rate IS NOT NULL)
     ) AS rated,
     EXISTS (SELECT FROM outbox.paused_kinds) AS passes_over,
+    EXISTS (
+        SELECT
+        FROM outbox.queues
+        WHERE name = ANY (@queues)
+          AND limited
+          AND groups_looked_at NOT BETWEEN now() - interval '30 seconds' AND now()
+    ) AS look_for_groups,
     clock_timestamp() AS now
 FROM beat
