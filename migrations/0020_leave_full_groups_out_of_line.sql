@@ -4,7 +4,8 @@
 -- When somebody looked last for groups that are out of line for a reason that is over (list_missed_groups.sql).
 ALTER TABLE outbox.queues ADD COLUMN groups_looked_at timestamptz NOT NULL DEFAULT '-infinity';
 
--- As before, but what is full has no moment at which it comes into line, and what waits for its first job has that one's.
+-- As before, but what is full has no moment at which it comes into line, and what waits for its first job has that one's; and what was taken just now
+-- is not asked for its lease.
 -- Claims jobs of a limited queue for a worker, at most max_jobs: of the groups in line, the one with the lowest turn first, each within its limits
 -- and all within those of the queue. What is claimed counts as running as long as its lease lasts, and is the worker's as after claim_jobs.sql.
 -- Invariants: the row of a group, and that of the queue where it has limits of its own, is locked before what runs is counted, by a statement of
@@ -310,8 +311,8 @@ BEGIN
                     ELSE ARRAY(
                         SELECT job.id
                         FROM outbox.jobs AS job
-                        WHERE job.id = ANY (known.holders || visit.taken)
-                          AND job.lease_token IS NOT NULL)
+                        WHERE job.id = ANY (known.holders)
+                          AND job.lease_token IS NOT NULL) || visit.taken
                 END AS ids
             ) AS running
             LEFT JOIN LATERAL (
