@@ -15,7 +15,7 @@ internal sealed record ClaimAnswer(ClaimRequest Request, List<ClaimedJob> Jobs)
     // Groups stand in line, also after this claim; or there are none, and the queue has no room now.
     public bool InLine { get; set; }
 
-    // More groups stand in line than the claims have looked at since one has found a job.
+    // More groups stand in line than the claims have looked at since one has found a job. Asked from the second one in vain on.
     public bool IsLineLonger { get; set; }
 
     // When it was (UTC, database clock).

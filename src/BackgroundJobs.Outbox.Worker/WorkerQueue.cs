@@ -188,7 +188,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         var inVain = answer.InLine && answer.Jobs.Count == 0;
         looksInVain = inVain ? looksInVain + 1 : 0;
 
-        // Once through the line without a pause. Then 20 ms at first, 1.3 s at last.
+        // 20 ms, then once through the line without a pause; then up to 1.3 s.
         var wait = inVain && !answer.IsLineLonger;
         waits = wait ? Math.Min(waits + 1, 7) : 0;
         LookAgainAt = wait ? time.GetTimestamp() + ((time.TimestampFrequency / 100) << waits) : long.MaxValue;
