@@ -34,7 +34,7 @@ public sealed class DbWorkflow
     public WorkflowJob Enqueue<TJob>(TJob job, EnqueueOptions? options = null, params ReadOnlySpan<JobParent> after)
         where TJob : IJob
     {
-        var created = NewJob.Create(job, options, outbox, Id, workflow.DependsOn(TJob.Kind, after));
+        var created = NewJob.Create(job, options, outbox, workflow.After(TJob.Kind, after));
         OutboxDbContextExtensions.Add(db, created, outbox);
         return workflow.Existing(created.Id);
     }
@@ -51,7 +51,7 @@ public sealed class DbWorkflow
         where TJob : IJob
     {
         ArgumentNullException.ThrowIfNull(factory);
-        var created = NewJob.CreateLate<TJob>(options, outbox, Id, workflow.DependsOn(TJob.Kind, after));
+        var created = NewJob.CreateLate<TJob>(options, outbox, workflow.After(TJob.Kind, after));
         OutboxDbContextExtensions.AddLate(db, created, factory, outbox);
         return workflow.Existing(created.Id);
     }
@@ -71,7 +71,7 @@ public sealed class DbWorkflow
     public WorkflowJob EnqueueAlongside<TJob>(TJob job, EnqueueOptions? options = null)
         where TJob : IJob
     {
-        var created = NewJob.Create(job, options, outbox, Id, workflow.Alongside(TJob.Kind), isAlongside: true);
+        var created = NewJob.Create(job, options, outbox, workflow.Alongside(TJob.Kind));
         OutboxDbContextExtensions.Add(db, created, outbox);
         return workflow.Existing(created.Id);
     }
@@ -89,7 +89,7 @@ public sealed class DbWorkflow
         where TJob : IJob
     {
         ArgumentNullException.ThrowIfNull(factory);
-        var created = NewJob.CreateLate<TJob>(options, outbox, Id, workflow.Alongside(TJob.Kind), isAlongside: true);
+        var created = NewJob.CreateLate<TJob>(options, outbox, workflow.Alongside(TJob.Kind));
         OutboxDbContextExtensions.AddLate(db, created, factory, outbox);
         return workflow.Existing(created.Id);
     }

@@ -60,7 +60,7 @@ public sealed class JobWorkflow
     public WorkflowJob Add<TJob>(TJob job, EnqueueOptions? options = null, params ReadOnlySpan<JobParent> after)
         where TJob : IJob
     {
-        var created = NewJob.Create(job, options, this.options, Id, DependsOn(TJob.Kind, after));
+        var created = NewJob.Create(job, options, this.options, After(TJob.Kind, after));
         jobs.Add(created);
         return new(created.Id, Id);
     }
@@ -79,7 +79,7 @@ public sealed class JobWorkflow
     public WorkflowJob AddAlongside<TJob>(TJob job, EnqueueOptions? options = null)
         where TJob : IJob
     {
-        var created = NewJob.Create(job, options, this.options, Id, Alongside(TJob.Kind), isAlongside: true);
+        var created = NewJob.Create(job, options, this.options, Alongside(TJob.Kind));
         jobs.Add(created);
         return new(created.Id, Id);
     }
@@ -89,16 +89,15 @@ public sealed class JobWorkflow
     /// <returns>The job, for others to wait for.</returns>
     public WorkflowJob Existing(Guid id) => new(id, Id);
 
-    internal string Alongside(string kind) => running is { } job
-        ? new JsonObject { [job.ToString()] = "alongside" }.ToJsonString()
+    internal WorkflowPlace Alongside(string kind) => running is { } job
+        ? new(Id, new JsonObject { [job.ToString()] = "alongside" }.ToJsonString(), IsAlongside: true)
         : throw new InvalidOperationException(
             $"Job '{kind}' cannot be added alongside the job that runs: none does, in workflow {Id}. Continue the workflow of a handler's context, or add the job with the others, and to what waits for it.");
 
-    // As the column says it; null: nothing to wait for.
-    internal string? DependsOn(string kind, ReadOnlySpan<JobParent> after)
+    internal WorkflowPlace After(string kind, ReadOnlySpan<JobParent> after)
     {
         if (after.IsEmpty)
-            return null;
+            return new(Id, null);
         JsonObject parents = [];
         foreach (var parent in after)
         {
@@ -110,7 +109,7 @@ public sealed class JobWorkflow
                     $"Job '{kind}' cannot be enqueued: it is to wait for job {parent.Job.Id} twice, in different ways. Name a parent once.");
         }
 
-        return parents.ToJsonString();
+        return new(Id, parents.ToJsonString());
     }
 
     private static string Word(RunOn on) => on switch

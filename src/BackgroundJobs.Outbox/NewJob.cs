@@ -3,9 +3,9 @@ namespace BackgroundJobs.Outbox;
 /// <summary>A job that was checked and serialised, ready to be inserted. Made by <see cref="Create{TJob}(TJob, EnqueueOptions, OutboxOptions)"/> only.</summary>
 public sealed class NewJob
 {
-    private NewJob()
-    {
-    }
+    private readonly WorkflowPlace? place;
+
+    private NewJob(WorkflowPlace? place) => this.place = place;
 
     /// <summary>The job's id.</summary>
     public Guid Id { get; private init; }
@@ -38,15 +38,12 @@ public sealed class NewJob
     public string? TraceParent { get; private init; }
 
     /// <summary>The workflow it belongs to, or null.</summary>
-    public Guid? WorkflowId { get; private init; }
+    public Guid? WorkflowId => place?.WorkflowId;
 
     /// <summary>The group, or null.</summary>
     public string? Group { get; private init; }
 
-    // {"<parent's id>": "success" | "failure" | "always"}, or {"<id of the job that runs>": "alongside"}; null: it waits for none.
-    internal string? DependsOn { get; private init; }
-
-    internal bool IsAlongside { get; private init; }
+    internal string? DependsOn => place?.DependsOn;
 
     /// <summary>The key of its <see cref="UniqueJob"/>, or null.</summary>
     public string? UniqueKey { get; private init; }
@@ -54,7 +51,7 @@ public sealed class NewJob
     internal string? UniqueRule { get; private init; }
 
     // A blocked job's is negative (migrations/0004, 0005).
-    internal short StoredPriority => (DependsOn is null || IsAlongside) && UniqueKey is null ? Priority : (short)-Priority;
+    internal short StoredPriority => place is not { DependsOn: not null, IsAlongside: false } && UniqueKey is null ? Priority : (short)-Priority;
 
     /// <summary>Checks and serialises a job.</summary>
     /// <typeparam name="TJob">The job type.</typeparam>
@@ -71,11 +68,11 @@ public sealed class NewJob
         return Make(options, limits, job, isLate: false);
     }
 
-    internal static NewJob Create<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits, Guid workflowId, string? dependsOn, bool isAlongside = false)
+    internal static NewJob Create<TJob>(TJob job, EnqueueOptions? options, OutboxOptions limits, WorkflowPlace place)
         where TJob : IJob
     {
         ArgumentNullException.ThrowIfNull(job);
-        return Make(options, limits, job, isLate: false, workflowId: workflowId, dependsOn: dependsOn, isAlongside: isAlongside);
+        return Make(options, limits, job, isLate: false, place: place);
     }
 
     // What a schedule enqueues: checked as a job is, with arguments that are encrypted for each of its jobs anew.
@@ -87,8 +84,8 @@ public sealed class NewJob
     }
 
     // A job whose arguments are not known yet: everything else is checked now.
-    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits, Guid? workflowId = null, string? dependsOn = null, bool isAlongside = false)
-        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true, workflowId: workflowId, dependsOn: dependsOn, isAlongside: isAlongside);
+    internal static NewJob CreateLate<TJob>(EnqueueOptions? options, OutboxOptions limits, WorkflowPlace? place = null)
+        where TJob : IJob => Make<TJob>(options, limits, default, isLate: true, place: place);
 
     internal static string ArgsOf<TJob>(TJob job, Guid id, OutboxOptions limits)
         where TJob : IJob
@@ -98,8 +95,7 @@ public sealed class NewJob
     }
 
     private static NewJob Make<TJob>(
-        EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false, Guid? workflowId = null, string? dependsOn = null,
-        bool isAlongside = false)
+        EnqueueOptions? options, OutboxOptions limits, TJob? job, bool isLate, bool isTemplate = false, WorkflowPlace? place = null)
         where TJob : IJob
     {
         var kind = TJob.Kind;
@@ -107,13 +103,13 @@ public sealed class NewJob
         limits.Registry?.CheckKnown(kind);
         var wishes = (options ?? EnqueueOptions.None).Over(TJob.Defaults);
         EnqueueOptionsCheck.Check(kind, wishes);
-        if (wishes.Unique is not null && dependsOn is not null)
-            throw new InvalidJobException(isAlongside
+        if (wishes.Unique is not null && place?.DependsOn is not null)
+            throw new InvalidJobException(place.IsAlongside
                 ? $"Job '{kind}' cannot be enqueued: it is unique by a key, and other jobs are to wait for it, which would go without it if another one of its key were there. Leave Unique null."
                 : $"Job '{kind}' cannot be enqueued: it is unique by a key, and waits for other jobs. Leave Unique null, or enqueue it in the handler of its parent.");
 
         var id = wishes.Id ?? JobId.New(limits.TimeProvider);
-        return new()
+        return new(place)
         {
             Id = id,
             Kind = kind,
@@ -126,9 +122,6 @@ public sealed class NewJob
             Headers = JobJson.WriteHeaders(wishes.Headers, kind),
             TraceParent = OutboxTelemetry.CurrentTraceParent(),
             Group = wishes.Group,
-            WorkflowId = workflowId,
-            DependsOn = dependsOn,
-            IsAlongside = isAlongside,
             UniqueKey = wishes.Unique?.Key,
             UniqueRule = wishes.Unique?.ToJson(),
         };
