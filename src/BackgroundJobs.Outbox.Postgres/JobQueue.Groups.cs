@@ -20,29 +20,35 @@ public sealed partial class JobQueue
         await RunAsync(connection, free).ConfigureAwait(false);
     }
 
-    // Should an end not have been told: its process died at that moment. Returns the queues in which there were such groups, and how many.
-    internal async Task<List<(string Queue, int Groups)>> FreeMissedGroupsAsync(string[] queues, CancellationToken cancellationToken)
+    // Should an end not have been told: its process died at that moment. Returns the queues in which there were such groups, and how many. Pause: how long
+    // an end that was recorded just now has to be told, else it would be taken for one.
+    internal async Task<List<(string Queue, int Groups)>> FreeMissedGroupsAsync(string[] queues, TimeSpan pause, CancellationToken cancellationToken)
     {
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         List<(string, int)> freed = [];
-        foreach (var name in await ReadAsync("look_for_groups", "queues", Value(queues)).ConfigureAwait(false))
+        foreach (var (name, _) in await ReadAsync("look_for_groups", "queues", Value(queues)).ConfigureAwait(false))
         {
             var missed = await ReadAsync("list_missed_groups", "queue", Value(name)).ConfigureAwait(false);
+            if (missed.Count == 0)
+                continue;
+            await options.AtAsync("groups missed").ConfigureAwait(false);
+            await Task.Delay(pause, options.TimeProvider, cancellationToken).ConfigureAwait(false);
+            missed.IntersectWith(await ReadAsync("list_missed_groups", "queue", Value(name)).ConfigureAwait(false));
             foreach (var some in missed.Chunk(MaxFreed))
-                await FreeGroupsAsync(connection, [.. some.Select(group => (name, (string?)group))]).ConfigureAwait(false);
+                await FreeGroupsAsync(connection, [.. some.Select(group => (name, (string?)group.Name))]).ConfigureAwait(false);
             if (missed.Count > 0)
                 freed.Add((name, missed.Count));
         }
 
         return freed;
 
-        async Task<List<string>> ReadAsync(string what, string parameter, NpgsqlParameter value)
+        async Task<HashSet<(string Name, string? Version)>> ReadAsync(string what, string parameter, NpgsqlParameter value)
         {
             await using var command = Sql(what).Command(connection, (parameter, value));
             await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
-            List<string> names = [];
+            HashSet<(string, string?)> names = [];
             while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
-                names.Add(reader.GetString(0));
+                names.Add((reader.GetString(0), reader.FieldCount > 1 ? reader.GetString(1) : null));
             return names;
         }
     }

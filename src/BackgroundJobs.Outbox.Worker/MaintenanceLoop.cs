@@ -17,6 +17,9 @@ internal sealed class MaintenanceLoop(
 
     private static readonly TimeSpan CursorInterval = TimeSpan.FromSeconds(1);
 
+    // From the record of an end to the word to its group it is some milliseconds.
+    private static readonly TimeSpan TellingTime = TimeSpan.FromMilliseconds(200);
+
     private readonly WakeSignal wake = new();
     private volatile bool someoneDied;
     private volatile bool cancelledWaits;
@@ -151,7 +154,7 @@ internal sealed class MaintenanceLoop(
     private async Task FreeMissedAsync(CancellationToken stopping)
     {
         string[] queues = [.. options.Slots.SelectMany(each => each.Queues)];
-        var freed = await queue.FreeMissedGroupsAsync(queues, stopping).ConfigureAwait(false);
+        var freed = await queue.FreeMissedGroupsAsync(queues, TellingTime, stopping).ConfigureAwait(false);
         foreach (var (name, groups) in freed)
             logger.FreedMissed(groups, name);
         if (freed.Count > 0)

@@ -330,7 +330,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
                     after_run_at = {Moved("after_run_at")}
                 """);
             passed += time;
-            await queue.FreeMissedGroupsAsync(["default"], Cancellation);
+            await queue.FreeMissedGroupsAsync(["default"], TimeSpan.Zero, Cancellation);
             Model.Pass(time);
 
             string Moved(string times) => $"ARRAY(SELECT at - {by} FROM unnest({times}) WITH ORDINALITY AS each (at, p) ORDER BY p)";

@@ -34,18 +34,18 @@ public sealed class MissedGroupsTests
             // Somebody has it at this moment, and need not be waited for.
             await using var hold = new Npgsql.NpgsqlCommand("SELECT FROM outbox.queues FOR NO KEY UPDATE", connection, transaction);
             await hold.ExecuteNonQueryAsync(Cancellation);
-            Assert.Empty(await queue.FreeMissedGroupsAsync(["default", "unlimited", "unknown"], Cancellation));
+            Assert.Empty(await queue.FreeMissedGroupsAsync(["default", "unlimited", "unknown"], TimeSpan.Zero, Cancellation));
         }
 
-        Assert.Equal([("default", 1)], await queue.FreeMissedGroupsAsync(["default", "unlimited", "unknown"], Cancellation));
+        Assert.Equal([("default", 1)], await queue.FreeMissedGroupsAsync(["default", "unlimited", "unknown"], TimeSpan.Zero, Cancellation));
         await database.ExecuteAsync("UPDATE outbox.job_groups SET state = 'full', look_at = 'infinity'");
-        Assert.Empty(await queue.FreeMissedGroupsAsync(["default"], Cancellation));
+        Assert.Empty(await queue.FreeMissedGroupsAsync(["default"], TimeSpan.Zero, Cancellation));
 
         // Half a minute later; and after the server's clock was set back.
         foreach (var moment in new[] { "now() - interval '30 s'", "now() + interval '1 day'" })
         {
             await database.ExecuteAsync($"UPDATE outbox.queues SET groups_looked_at = {moment}; UPDATE outbox.job_groups SET state = 'full', look_at = 'infinity'");
-            Assert.Equal([("default", 1)], await queue.FreeMissedGroupsAsync(["default"], Cancellation));
+            Assert.Equal([("default", 1)], await queue.FreeMissedGroupsAsync(["default"], TimeSpan.Zero, Cancellation));
         }
     }
 
@@ -63,11 +63,28 @@ public sealed class MissedGroupsTests
             UPDATE outbox.jobs SET run_at = now() + interval '1 hour' WHERE id IN ('{running[1]}', '{running[2]}');
             UPDATE outbox.job_groups SET state = 'later', look_at = now() + interval '1 hour' WHERE job_group IN ('2', '3')
             """);
-        Assert.Empty(await queue.FreeMissedGroupsAsync(["default"], Cancellation));
+        Assert.Empty(await queue.FreeMissedGroupsAsync(["default"], TimeSpan.Zero, Cancellation));
 
         await database.ExecuteAsync($"UPDATE outbox.jobs SET cancel_requested_at = now() WHERE id = '{running[2]}'; UPDATE outbox.queues SET groups_looked_at = '-infinity'");
-        Assert.Equal([("default", 1)], await queue.FreeMissedGroupsAsync(["default"], Cancellation));
+        Assert.Equal([("default", 1)], await queue.FreeMissedGroupsAsync(["default"], TimeSpan.Zero, Cancellation));
         Assert.Equal(["1 later", "2 later", "3 ready", "4 full"], await database.TextsAsync("SELECT job_group || ' ' || state FROM outbox.job_groups ORDER BY job_group"));
+    }
+
+    [Fact]
+    public async Task An_end_that_is_being_told_is_none()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await PrepareAsync(database, GroupOrder.Any, 2);
+        OutboxOptions options = new();
+
+        // The first is told just now, and is full again, with a job that has ended too.
+        options.FaultPoint = async point =>
+        {
+            if (point == "groups missed")
+                await database.ExecuteAsync("UPDATE outbox.job_groups SET state = 'full' WHERE job_group = '1'");
+        };
+        Assert.Equal([("default", 1)], await new JobQueue(database.DataSource, options).FreeMissedGroupsAsync(["default"], TimeSpan.Zero, Cancellation));
+        Assert.Equal(["1 full", "2 ready"], await database.TextsAsync("SELECT job_group || ' ' || state FROM outbox.job_groups ORDER BY job_group"));
     }
 
     // Groups "1", "2" and so on, each with a job that runs, or did, and one behind it.
