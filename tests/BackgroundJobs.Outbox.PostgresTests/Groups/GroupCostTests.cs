@@ -147,7 +147,8 @@ public sealed class GroupCostTests
         await using var claim = await other.BeginTransactionAsync(Current.CancellationToken);
         await ExecuteAsync(other, "SELECT FROM outbox.job_groups FOR NO KEY UPDATE");
         await ExecuteAsync(connection, "SET lock_timeout = '100ms'");
-        Assert.Equal(PostgresErrorCodes.LockNotAvailable, (await Assert.ThrowsAsync<PostgresException>(TakesNumberAsync)).SqlState);
+        foreach (var call in new[] { Free("group"), File })
+            Assert.Equal(PostgresErrorCodes.LockNotAvailable, (await Assert.ThrowsAsync<PostgresException>(() => ExecuteAsync(connection, call))).SqlState);
 
         async Task<bool> TakesNumberAsync()
         {
@@ -158,10 +159,13 @@ public sealed class GroupCostTests
         }
     }
 
-    private static Task CallAsync(NpgsqlConnection connection, string group = "none") => ExecuteAsync(connection, $$"""
-        SELECT outbox.free_groups('{default}', '{ {{group}} }');
+    private const string File = """
         SELECT * FROM outbox.file_groups('default', array_fill('-infinity'::timestamptz, ARRAY[4]), array_fill('00000000-0000-0000-0000-000000000000'::uuid, ARRAY[4]), 10000)
-        """);
+        """;
+
+    private static string Free(string group) => $$"""SELECT outbox.free_groups('{default}', '{ {{group}} }')""";
+
+    private static Task CallAsync(NpgsqlConnection connection, string group = "none") => ExecuteAsync(connection, $"{Free(group)}; {File}");
 
     private static async Task<long> CountedAsync(NpgsqlConnection connection, string table, Func<Task> work)
     {
