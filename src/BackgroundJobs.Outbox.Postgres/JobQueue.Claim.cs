@@ -88,8 +88,8 @@ public sealed partial class JobQueue
         if (request is { Limited: true, Suspects: false })
         {
             // Asked from the second look in vain on: to count the line costs half a millisecond.
-            var looksInVain = request.LooksInVain == 0 ? 0 : request.LooksInVain + 1L;
-            batch.Add(Sql("next_look").BatchCommand(("queue", Value(request.Queue)), ("looked_at", Value(looksInVain * MaxGroups))));
+            var looks = request.LooksInVain == 0 ? 0 : request.LooksInVain + 1L;
+            batch.Add(Sql("next_look").BatchCommand(("queue", Value(request.Queue)), ("looked_at", Value(looks * MaxGroups))));
         }
     }
 

@@ -21,7 +21,7 @@ public sealed class GroupModelTests(ITestOutputHelper output)
 
     // 0: another one each time.
     [Fault("J15", "jobs of groups, of limits, rates, weights and orders by chance, are enqueued, claimed, ended, cancelled, pushed back and paused; workers die", "a claim takes all that a model lets start, in its order; at the end everything has run")]
-    [Fault("J16", "an end is not told to its full group: its process did not live to", "a worker finds the group within half a minute")]
+    [Fault("J16", "an end is not told to its full group: its process did not live to", "the group is found by whoever looks next, twice a minute")]
     [Fault("J17", "a job comes to lie before others of its group, as a late commit does", "it is the next one, as soon as it was looked for")]
     [Theory]
     [InlineData(GroupOrder.Any, Few, 1)]
