@@ -312,6 +312,7 @@ BEGIN
                         SELECT job.id
                         FROM outbox.jobs AS job
                         WHERE job.id = ANY (known.holders)
+                          AND job.id <> ALL (visit.taken)
                           AND job.lease_token IS NOT NULL) || visit.taken
                 END AS ids
             ) AS running

@@ -124,12 +124,15 @@ internal sealed class GroupModel(GroupOrder order)
     // As many as their weights say of those that could all start as many as are claimed: a group that has had more than its share waits for the others.
     private string? Compare(List<Group> contending, bool suspects)
     {
+        // Those are started whoever's turn it is, and count.
         if (suspects)
         {
-            shares.Clear();
+            foreach (var group in Groups)
+                group.HadSuspects |= group.Taken > 0;
             return null;
         }
 
+        contending.RemoveAll(each => each.HadSuspects);
         for (var one = 0; one < Groups.Count; one++)
         {
             for (var other = one + 1; other < Groups.Count; other++)
@@ -212,6 +215,8 @@ internal sealed class GroupModel(GroupOrder order)
 
         // May be overlooked for half a minute: nobody was told.
         public bool IsStale { get; set; }
+
+        public bool HadSuspects { get; set; }
 
         // By the last claim.
         public int Taken { get; set; }

@@ -47,6 +47,22 @@ public sealed class GroupTurnsTests
     }
 
     [Fact]
+    public async Task What_a_group_has_had_counts_by_the_weight_that_it_has_now()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        var queue = new JobQueue(database.DataSource);
+        var admin = new JobAdmin(database.Operator);
+        await admin.SetLimitsAsync("default", new(), Cancellation);
+        await admin.SetGroupAsync("default", "changed", weight: 0.1, cancellationToken: Cancellation);
+        await queue.EnqueueAsync(Enumerable.Range(0, 200).Select(n => NewJob.Create(new NumberJob(n), new() { Group = n % 2 == 0 ? "changed" : "other" })), Cancellation);
+        var worker = await Workers.RegisterAsync(database);
+        Assert.Equal(["changed", "other"], (await QueueLimitsTests.ClaimAsync(queue, worker, limit: 2)).Select(each => each.Group).Order());
+        await admin.SetGroupAsync("default", "changed", weight: 10, cancellationToken: Cancellation);
+        var claimed = await QueueLimitsTests.ClaimAsync(queue, worker, limit: 11);
+        Assert.InRange(claimed.Count(each => each.Group == "changed"), 9, 10);
+    }
+
+    [Fact]
     public async Task Every_due_job_is_found_whichever_way_it_came_and_with_a_group_or_without()
     {
         await using var database = await ScratchDatabase.MigratedAsync();

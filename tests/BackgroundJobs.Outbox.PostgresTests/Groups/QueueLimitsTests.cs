@@ -206,6 +206,24 @@ public sealed class QueueLimitsTests
     }
 
     [Fact]
+    public async Task A_job_that_was_given_back_and_is_claimed_again_counts_once()
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new() { GroupConcurrency = 2 }, Cancellation);
+        var queue = new JobQueue(database.DataSource);
+        var worker = await Workers.RegisterAsync(database);
+        await queue.EnqueueAsync(Enumerable.Range(1, 3).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "a", Priority = n })), Cancellation);
+        var job = Assert.Single(await ClaimAsync(queue, worker, limit: 1));
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        Assert.Single(await queue.RescheduleAsync(connection, [new RescheduledJob(job, TimeSpan.Zero, true, null, null)]));
+        await queue.FreeGroupsAsync(connection, [("default", "a")]);
+
+        Assert.Equal(job.Id, Assert.Single(await ClaimAsync(queue, worker, limit: 1)).Id);
+        Assert.Single(await ClaimAsync(queue, worker));
+        Assert.Empty(await ClaimAsync(queue, worker));
+    }
+
+    [Fact]
     public async Task A_push_back_does_not_end_a_pause_that_lasts_longer()
     {
         await using var database = await ScratchDatabase.MigratedAsync();
