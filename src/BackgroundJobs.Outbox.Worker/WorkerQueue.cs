@@ -8,6 +8,9 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
     // Two minutes with the default poll. With the dead entries of a minute and a half of 35,000 jobs/s a full claim took a second.
     private const int MaxPollsBetweenFull = 48;
 
+    // A part costs as much as a claim of some hundred jobs: while there are jobs for this worker it may have a fourth of the claims.
+    private const int ClaimsBetweenParts = 3;
+
     private readonly ClaimCursor cursor = new();
 
     // Its groups take turns, as the last claim has told: not every queue with limits has groups.
@@ -16,7 +19,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
     // There: a look from the beginning, a part at a time, between those for what is new.
     private readonly ClaimCursor sweep = new();
     private bool sweeping;
-    private bool sweptLast;
+    private int claimsSincePart = ClaimsBetweenParts;
     private TimeSpan sweptFor;
     private int looksInVain;
     private int waits;
@@ -153,8 +156,8 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
             sweep.MoveToStart();
         }
 
-        sweptLast = sweeping && !sweptLast;
-        return (sweptLast ? sweep : cursor).Request(name, room, worker, kinds) with { InTurn = true, Full = sweptLast, LooksInVain = looksInVain };
+        var sweeps = sweeping && claimsSincePart >= ClaimsBetweenParts;
+        return (sweeps ? sweep : cursor).Request(name, room, worker, kinds) with { InTurn = true, Full = sweeps, LooksInVain = looksInVain };
     }
 
     private void TakeInTurn(ClaimAnswer answer, TimeSpan took)
@@ -168,6 +171,12 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
                 fullAgainAt = AfterFull(sweptFor);
         }
 
+        claimsSincePart = answer switch
+        {
+            { Request.Full: true } => 0,
+            { Jobs.Count: 0 } => ClaimsBetweenParts,
+            _ => claimsSincePart + 1,
+        };
         MayHaveMore = sweeping || answer.MoreToSee || answer.Jobs.Count > 0;
     }
 
