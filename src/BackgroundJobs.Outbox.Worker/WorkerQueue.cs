@@ -175,7 +175,7 @@ internal sealed class WorkerQueue(string name, WorkerSlots slots, TimeSpan pollI
         {
             { Request.Full: true } => 0,
             { Jobs.Count: 0 } => ClaimsBetweenParts,
-            _ => claimsSincePart + 1,
+            _ => Math.Min(claimsSincePart + 1, ClaimsBetweenParts),
         };
         MayHaveMore = sweeping || answer.MoreToSee || answer.Jobs.Count > 0;
     }

@@ -20,8 +20,8 @@ public sealed class GroupTurnsTests
         await using var worker = await StartAsync(database, 4, ran);
         await worker.Queue.EnqueueAsync(Enumerable.Range(0, 20_000).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "large" })), Cancellation);
         await Eventually.TrueAsync(() => ran.Count > 100, "the large group runs");
-        await worker.Queue.EnqueueAsync(Enumerable.Range(0, 10).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "small" })), Cancellation);
         var then = ran.Count;
+        await worker.Queue.EnqueueAsync(Enumerable.Range(0, 10).Select(n => NewJob.Create(new NumberJob(n), new() { Group = "small" })), Cancellation);
         await Eventually.TrueAsync(() => ran.Count(each => each == "small") == 10, "the small group has run");
         Assert.InRange(ran.ToList().LastIndexOf("small") - then, 0, 6000);
         await QueueLimitsTests.DrainedAsync(database, 60);
@@ -305,10 +305,7 @@ public sealed class GroupTurnsTests
         var queue = new JobQueue(database.DataSource);
         var id = await Workers.RegisterAsync(database);
         await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
-        WorkerQueue known = new("default", new WorkerSlots(new DeclaredSlots(10, ["default"]), TimeSpan.FromMinutes(1), TimeProvider.System), TimeSpan.FromMinutes(1), TimeProvider.System)
-        {
-            Limited = true,
-        };
+        var known = NewQueue();
         List<bool> pauses = [];
         List<double> looked = [];
         while (pauses.Count < 6)
@@ -327,6 +324,36 @@ public sealed class GroupTurnsTests
         Assert.InRange(looked[2], 1800, 2000);
         Assert.InRange(looked[3], 2500, 3000);
     }
+
+    [Theory]
+    [InlineData("number", "-P---P---P")]
+    [InlineData("of-another-worker", "-P-P-P-P-P")]
+    public async Task What_was_there_is_looked_through_with_a_fourth_of_the_claims_while_there_are_jobs_and_with_half_of_them_where_there_are_none(string kind, string parts)
+    {
+        await using var database = await ScratchDatabase.MigratedAsync();
+        await new JobAdmin(database.Operator).SetLimitsAsync("default", new(), Cancellation);
+        await database.ExecuteAsync($$"""
+            INSERT INTO outbox.jobs (id, kind, args, job_group)
+            SELECT outbox.new_job_id(), '{{kind}}', '{}', 'group ' || n % 20
+            FROM generate_series(1, 60000) AS n
+            """);
+        var queue = new JobQueue(database.DataSource);
+        var id = await Workers.RegisterAsync(database);
+        await using var connection = await database.DataSource.OpenConnectionAsync(Cancellation);
+        var known = NewQueue();
+        var claims = "";
+        while (claims.Length < parts.Length)
+        {
+            var answer = (await queue.ClaimAsync(connection, [known.Request(10, id, ["number"])], prepare: false))[0];
+            known.Take(answer, TimeSpan.Zero);
+            claims += answer.Request is { InTurn: true, Full: true } ? 'P' : '-';
+        }
+
+        Assert.Equal(parts, claims);
+    }
+
+    private static WorkerQueue NewQueue() =>
+        new("default", new WorkerSlots(new DeclaredSlots(10, ["default"]), TimeSpan.FromMinutes(1), TimeProvider.System), TimeSpan.FromMinutes(1), TimeProvider.System) { Limited = true };
 
     private static Task<WorkerHost> StartAsync(ScratchDatabase database, int concurrency, ConcurrentQueue<string> ran) => WorkerHost.StartAsync(
         database,
