@@ -5,7 +5,7 @@
 ALTER TABLE outbox.queues ADD COLUMN groups_looked_at timestamptz NOT NULL DEFAULT '-infinity';
 
 -- As before, but what is full has no moment at which it comes into line, and what waits for its first job has that one's; and what was taken just now
--- is not asked for its lease.
+-- is not asked for its lease, and counts once where it was listed before.
 -- Claims jobs of a limited queue for a worker, at most max_jobs: of the groups in line, the one with the lowest turn first, each within its limits
 -- and all within those of the queue. What is claimed counts as running as long as its lease lasts, and is the worker's as after claim_jobs.sql.
 -- Invariants: the row of a group, and that of the queue where it has limits of its own, is locked before what runs is counted, by a statement of

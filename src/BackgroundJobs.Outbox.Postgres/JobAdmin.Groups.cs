@@ -44,7 +44,7 @@ public sealed partial class JobAdmin
     /// <summary>Gives one group of a queue with limits a weight or a limit of its own.</summary>
     /// <param name="name">The queue.</param>
     /// <param name="group">The group; it need not have jobs yet. Empty: the jobs without a group, which are one.</param>
-    /// <param name="weight">How many turns it gets where others get one: 0.01 to 100.</param>
+    /// <param name="weight">How many turns it gets where others get one: 0.01 to 100. What it has had ahead of the others counts by it too.</param>
     /// <param name="concurrency">How many of its jobs may run at a time, in place of <see cref="QueueLimits.GroupConcurrency"/>: 1 to 10,000. Default: that.</param>
     /// <param name="cancellationToken">Cancels the statement.</param>
     /// <returns>A task.</returns>

@@ -26,14 +26,14 @@ public sealed partial class JobQueue
     {
         await using var connection = await dataSource.OpenConnectionAsync(cancellationToken).ConfigureAwait(false);
         List<(string, int)> freed = [];
-        foreach (var (name, _) in await ReadAsync("look_for_groups", "queues", Value(queues)).ConfigureAwait(false))
+        foreach (var name in await ReadAsync("look_for_groups", "queues", Value(queues), row => row.GetString(0)).ConfigureAwait(false))
         {
-            var missed = await ReadAsync("list_missed_groups", "queue", Value(name)).ConfigureAwait(false);
+            var missed = await ListAsync(name).ConfigureAwait(false);
             if (missed.Count == 0)
                 continue;
             await options.AtAsync("groups missed").ConfigureAwait(false);
             await Task.Delay(pause, options.TimeProvider, cancellationToken).ConfigureAwait(false);
-            missed.IntersectWith(await ReadAsync("list_missed_groups", "queue", Value(name)).ConfigureAwait(false));
+            missed.IntersectWith(await ListAsync(name).ConfigureAwait(false));
             foreach (var some in missed.Chunk(MaxFreed))
                 await FreeGroupsAsync(connection, [.. some.Select(group => (name, (string?)group.Name))]).ConfigureAwait(false);
             if (missed.Count > 0)
@@ -42,14 +42,17 @@ public sealed partial class JobQueue
 
         return freed;
 
-        async Task<HashSet<(string Name, string? Version)>> ReadAsync(string what, string parameter, NpgsqlParameter value)
+        Task<HashSet<(string Name, string Version)>> ListAsync(string name) =>
+            ReadAsync("list_missed_groups", "queue", Value(name), row => (row.GetString(0), row.GetString(1)));
+
+        async Task<HashSet<T>> ReadAsync<T>(string what, string parameter, NpgsqlParameter value, Func<NpgsqlDataReader, T> read)
         {
             await using var command = Sql(what).Command(connection, (parameter, value));
             await using var reader = await command.ExecuteReaderAsync(cancellationToken).ConfigureAwait(false);
-            HashSet<(string, string?)> names = [];
+            HashSet<T> rows = [];
             while (await reader.ReadAsync(cancellationToken).ConfigureAwait(false))
-                names.Add((reader.GetString(0), reader.FieldCount > 1 ? reader.GetString(1) : null));
-            return names;
+                rows.Add(read(reader));
+            return rows;
         }
     }
 

@@ -20,7 +20,7 @@ internal sealed class BulkScenario : IScenario
         var template = await bench.MigratedAsync();
         Samples ours = new(), copy = new();
 
-        // Half a second each, which varies by a third beside what a server has to write down: more often than the others.
+        // Half a second each, and single ones differ by a third: more often than the others.
         for (var round = -1; round < 3 * bench.Rounds; round++)
         {
             await using var database = await bench.CopyAsync(template);

@@ -1,5 +1,6 @@
 -- Groups of a queue that are out of line for a reason that is over: less of their jobs run than may, or the job that is to be the next one is due, or
--- gone. Who ended it did not live to say so, or is about to: one that is here again a moment later in the same version was missed. Reads and locks nothing else: what is told of them (free_groups.sql) is decided under their locks.
+-- gone. Who ended it did not live to say so, or is about to: one that is here again a moment later in the same version was missed. Locks nothing: what is
+-- told of them (free_groups.sql) is decided under their locks.
 SELECT known.job_group::text, known.xmin::text AS version
 FROM outbox.job_groups AS known
 JOIN outbox.queues AS limits ON limits.name = known.queue
