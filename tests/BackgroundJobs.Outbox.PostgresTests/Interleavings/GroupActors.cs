@@ -12,6 +12,16 @@ internal static class GroupActors
 
     public static readonly Actor FinishA = Finish("A", Held, HeldToken);
 
+    // Its process dies before it tells the group.
+    public static readonly Actor FinishUntoldA = new(
+        "finish A and die",
+        Begin(async s =>
+        {
+            await EndAsync(s, Held, HeldToken, "completed", "ended");
+            s.Note(() => Of(s).IsUntold = true);
+        }),
+        Commit);
+
     public static readonly Actor DieA = new("die A", Begin(s => EndAsync(s, Held, HeldToken, "dead", "died")), Then(FreeAsync), Commit);
 
     public static readonly Actor ReleaseA = new("release A", Begin(s => GiveAsync(s, null)), Then(FreeAsync), Commit);
@@ -29,6 +39,8 @@ internal static class GroupActors
         {
             await s.RunAsync("mark_dead_workers");
             Of(s).IsRescued = (await s.RunAsync("rescue_jobs", ("max_crashes", 3))).Count > 0;
+            if (Of(s).IsRescued)
+                s.Note(() => Of(s).Say("returned", Held));
             await SayCancelledAsync(s);
             await s.RunAsync("forget_dead_workers");
         }),
@@ -66,7 +78,7 @@ internal static class GroupActors
         Begin(async s =>
         {
             if ((await s.RunAsync("resume_group", ("queue", "lane"), ("group", "g"))).Count > 0)
-                s.Note(() => Of(s).Say("resumed g"));
+                s.Note(() => Of(s).Say("resumed"));
         }),
         Commit) { IsOperator = true };
 
@@ -83,10 +95,33 @@ internal static class GroupActors
             ("group_order", Of(s).Order))),
         Commit) { IsOperator = true };
 
+    public static readonly Actor SetGroup = new(
+        "set group",
+        Begin(s => s.RunAsync("set_group", ("queue", "lane"), ("group", "g"), ("weight", 2.0), ("concurrency", 1))),
+        Commit) { IsOperator = true };
+
+    // As a worker does, with its pause between the two looks.
+    public static readonly Actor LookForMissed = new(
+        "look for missed groups",
+        Begin(async s => Of(s).IsLookedFor = (await s.RunAsync("look_for_groups", ("queues", new[] { "lane" }))).Count > 0),
+        Then(async s => Of(s).Missed = Of(s).IsLookedFor ? await MissedAsync(s) : []),
+        Then(async s =>
+        {
+            Of(s).Missed = [.. Of(s).Missed.Intersect(await MissedAsync(s))];
+            await s.CommitAsync();
+            await s.BeginAsync();
+            foreach (var (group, _) in Of(s).Missed)
+                await FreeAsync(s, group);
+        }),
+        Commit);
+
     public static readonly Actor Forget = new("forget groups", Begin(s => s.RunAsync("forget_groups")), Commit);
 
     public static readonly IReadOnlyList<Actor> All =
-        [ClaimB, ClaimC, FinishA, DieA, ReleaseA, PushBackA, Rescue, CancelFirst, AskFirst, AskHeld, FinishCancelled, Enqueue, SetLimits, PauseAndResume, Forget];
+    [
+        ClaimB, ClaimC, FinishA, FinishUntoldA, DieA, ReleaseA, PushBackA, Rescue, CancelFirst, AskFirst, AskHeld, FinishCancelled, Enqueue, SetLimits, SetGroup,
+        PauseAndResume, LookForMissed, Forget,
+    ];
 
     // Of one attempt, which ends once. C beside another than B is what B is.
     public static bool CannotMeet(Actor one, Actor other) =>
@@ -94,14 +129,18 @@ internal static class GroupActors
 
     public static bool Claims(Actor actor) => actor == ClaimB || actor == ClaimC;
 
-    private static bool OfHeld(Actor actor) => actor == FinishA || actor == DieA || actor == ReleaseA || actor == PushBackA;
+    private static bool OfHeld(Actor actor) => actor == FinishA || actor == FinishUntoldA || actor == DieA || actor == ReleaseA || actor == PushBackA;
 
     public static Actor Finish(string who, Guid job, Guid token) => new(
         $"finish {who}", Begin(s => EndAsync(s, job, token, "completed", "ended")), Then(s => FreeAsync(s, job == Alone ? "k" : "g")), Commit);
 
     private static Actor Ask(string name, Guid job) => new(
         name,
-        Begin(s => s.RunAsync("request_cancel", ("ids", new[] { job }), ("states", new[] { "scheduled", "waiting", "running" }), ("after", Guid.Empty), ("limit", 100L), ("patience", "5s"))),
+        Begin(async s =>
+        {
+            await s.RunAsync("request_cancel", ("ids", new[] { job }), ("states", new[] { "scheduled", "waiting", "running" }), ("after", Guid.Empty), ("limit", 100L), ("patience", "5s"));
+            s.Note(() => Of(s).Say("asked", job));
+        }),
         Commit) { IsOperator = true };
 
     private static async Task FinishCancelledAsync(Session s)
@@ -113,8 +152,11 @@ internal static class GroupActors
     private static async Task SayCancelledAsync(Session s)
     {
         foreach (var row in await s.SqlAsync("SELECT id FROM outbox.job_history WHERE state = 'cancelled'"))
-            s.Note(() => Of(s).Say($"ended {row[0]}"));
+            s.Note(() => Of(s).SayOnce("cancelled", (Guid)row[0]));
     }
+
+    private static async Task<List<(string Group, string Version)>> MissedAsync(Session s) =>
+        [.. (await s.RunAsync("list_missed_groups", ("queue", "lane"))).Select(row => ((string)row[0], (string)row[1]))];
 
     private static async Task EndAsync(Session s, Guid job, Guid token, string state, string word)
     {
@@ -130,7 +172,7 @@ internal static class GroupActors
             ("results", new string?[] { null }),
             ("limited", true));
         if (lost.Count == 0)
-            s.Note(() => Of(s).Say($"{word} {job}"));
+            s.Note(() => Of(s).Say(word, job));
     }
 
     // As a worker does: it looks for what is new, and claims, in one transaction.
@@ -149,18 +191,23 @@ internal static class GroupActors
                 ("epoch", 0),
                 ("lease_token", Guid.NewGuid()));
             foreach (var job in jobs)
-                s.Note(() => Of(s).Say($"claimed {job[0]}"));
+                s.Note(() => Of(s).Say("claimed", (Guid)job[0]));
         },
         Commit);
 
-    private static Task<List<object[]>> GiveAsync(Session s, long? delay) => s.RunAsync(
-        "reschedule_jobs",
-        ("ids", new[] { Held }),
-        ("lease_tokens", new[] { HeldToken }),
-        ("delays", new[] { delay }),
-        ("failed", new short[] { 0 }),
-        ("errors", new string?[] { null }),
-        ("cursors", new string?[] { null }));
+    private static async Task GiveAsync(Session s, long? delay)
+    {
+        var given = await s.RunAsync(
+            "reschedule_jobs",
+            ("ids", new[] { Held }),
+            ("lease_tokens", new[] { HeldToken }),
+            ("delays", new[] { delay }),
+            ("failed", new short[] { 0 }),
+            ("errors", new string?[] { null }),
+            ("cursors", new string?[] { null }));
+        if (given.Count > 0)
+            s.Note(() => Of(s).Say("returned", Held));
+    }
 
     private static Task<List<object[]>> FreeAsync(Session s) => FreeAsync(s, "g");
 

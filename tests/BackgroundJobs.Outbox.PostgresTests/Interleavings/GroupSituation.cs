@@ -12,7 +12,7 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
     public static readonly Guid Behind = new("00000000-0000-7000-8000-000000000003");
     public static readonly Guid Alone = new("00000000-0000-7000-8000-000000000005");
 
-    private readonly List<string> happened = [];
+    private readonly List<(string What, Guid Job)> happened = [];
 
     public string Order => order;
 
@@ -20,11 +20,25 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
 
     public bool HasCancelled { get; set; }
 
-    public void Say(string what) => happened.Add(what);
+    // An end that no group was told of.
+    public bool IsUntold { get; set; }
+
+    public bool IsLookedFor { get; set; }
+
+    public IReadOnlyList<(string Group, string Version)> Missed { get; set; } = [];
+
+    public void Say(string what, Guid job = default) => happened.Add((what, job));
+
+    public void SayOnce(string what, Guid job)
+    {
+        if (!happened.Contains((what, job)))
+            Say(what, job);
+    }
 
     public override async Task ResetAsync(bool withOldHistory)
     {
         happened.Clear();
+        IsUntold = false;
         await TextsAsync($$"""
             DELETE FROM outbox.jobs; DELETE FROM outbox.job_history; DELETE FROM outbox.workers; DELETE FROM outbox.job_groups; DELETE FROM outbox.queues; DELETE FROM outbox.queue_holders;
             INSERT INTO outbox.queues (name, limited, concurrency, group_concurrency, group_order)
@@ -51,6 +65,14 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
         await EmptyAsync("more of a group run than may", "SELECT job_group FROM outbox.jobs WHERE lease_token IS NOT NULL GROUP BY job_group HAVING count(*) > 1");
         await EmptyAsync("more of the queue run than may", "SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL HAVING count(*) > 2");
 
+        var asked = happened.Where(each => each.What == "asked").Select(each => each.Job).ToList();
+        await EmptyAsync("a request to stop was lost", $"SELECT id FROM outbox.jobs WHERE cancel_requested_at IS NULL AND id = ANY ('{{{string.Join(',', asked)}}}')");
+        if (IsUntold)
+        {
+            await TextsAsync("UPDATE outbox.queues SET groups_looked_at = '-infinity'");
+            await RunAsync(closing, GroupActors.LookForMissed);
+        }
+
         // Whoever was told of something has looked; nobody is helped by time where it was full or without anything to do.
         await RunAsync(closing, GroupActors.ResumeGroup);
         await RunAsync(closing, GroupActors.Rescue);
@@ -72,23 +94,42 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
         await EmptyAsync(
             "a group is stranded",
             "SELECT concat_ws(' ', job.id, known) FROM outbox.jobs AS job LEFT JOIN outbox.job_groups AS known ON known.queue = job.queue AND known.job_group = job.job_group");
+        CheckEnds();
         if (order == "strict")
             CheckOrder();
+    }
+
+    // Nobody starts what was asked to stop, or cancels what runs.
+    private void CheckEnds()
+    {
+        HashSet<Guid> asked = [];
+        HashSet<Guid> running = [Held];
+        foreach (var (what, job) in happened)
+        {
+            Assert.False(what == "claimed" && asked.Contains(job), $"{job} started after it was asked to stop: {string.Join(", ", happened)}");
+            Assert.False(what == "cancelled" && running.Contains(job), $"{job} was cancelled while it ran: {string.Join(", ", happened)}");
+            if (what == "asked")
+                asked.Add(job);
+            else if (what == "claimed")
+                running.Add(job);
+            else
+                running.Remove(job);
+        }
     }
 
     // Before each start of another job of the group the one before it has ended for good, or was dead and passed over.
     private void CheckOrder()
     {
         var (ended, died) = (false, false);
-        var running = $"{Held}";
-        foreach (var each in happened.Select(what => what.Split(' ')))
+        var running = Held;
+        foreach (var (what, job) in happened)
         {
-            died |= each[0] == "died" && each[1] == running;
-            ended |= (each[0] == "ended" && each[1] == running) || (each[0] == "resumed" && died);
-            if (each[0] != "claimed" || each[1] == $"{Alone}")
+            died |= what == "died" && job == running;
+            ended |= (what is "ended" or "cancelled" && job == running) || (what == "resumed" && died);
+            if (what != "claimed" || job == Alone)
                 continue;
-            Assert.True(ended || each[1] == running, $"{each[1]} started before {running} had ended: {string.Join(", ", happened)}");
-            (running, ended, died) = (each[1], false, false);
+            Assert.True(ended || job == running, $"{job} started before {running} had ended: {string.Join(", ", happened)}");
+            (running, ended, died) = (job, false, false);
         }
     }
 
