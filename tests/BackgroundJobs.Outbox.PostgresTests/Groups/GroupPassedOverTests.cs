@@ -58,8 +58,8 @@ public sealed class GroupPassedOverTests
         Assert.Single(await NothingNewAsync(queue, worker, "number"));
     }
 
-    // Of one group, each behind the one before, all but the first two of lower priorities.
-    private static EnqueueOptions In(int number) => new() { Group = "a", Priority = Math.Max(1, number - 1) };
+    // Of one group, each behind the one before, the first one by its priority.
+    private static EnqueueOptions In(int number) => new() { Group = "a", Priority = number == 1 ? 1 : 2 };
 
     private static async Task<(JobQueue Queue, Guid Worker)> BeginAsync(ScratchDatabase database)
     {
