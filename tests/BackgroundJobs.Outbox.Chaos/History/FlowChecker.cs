@@ -1,4 +1,5 @@
 using System.Text.Json;
+using System.Text.Json.Nodes;
 
 namespace BackgroundJobs.Outbox.Chaos.History;
 
@@ -51,10 +52,13 @@ internal sealed class FlowChecker(Action<string, string> broken)
     {
         if (!blocked.Remove(id, out var parents))
             return;
-        var isByParent = remembered?.Values["errors"]?.Contains("\"type\": \"parent\"", StringComparison.Ordinal) == true;
-        if (isByParent && !Awaited(parents).Any(each => jobs[each.Job].End is { } end && Refuses(each.Wish, end)))
+        if (IsByParent(remembered) && !Awaited(parents).Any(each => jobs[each.Job].End is { } end && Refuses(each.Wish, end)))
             broken(Promise.Graph, $"job {id} was cancelled for a parent, and none has ended otherwise than it wished");
     }
+
+    // Its last error says so: one that was brought back by the retry of a parent keeps those of before.
+    private static bool IsByParent(Change? remembered) =>
+        remembered?.Values["errors"] is { } errors && JsonNode.Parse(errors) is JsonArray { Count: > 0 } each && (string?)each[^1]?["type"] == "parent";
 
     private IEnumerable<(Guid Job, string Wish)> Awaited(Dictionary<Guid, string> parents)
     {

@@ -265,6 +265,18 @@ public sealed class CheckerTests : IDisposable
         Assert.Equal(broken, checker.Count(Promise.Graph));
     }
 
+    [Fact]
+    public void An_operators_cancel_of_a_job_that_a_parent_had_cancelled_before_is_none_for_a_parent()
+    {
+        var child = Guid.NewGuid();
+        Enqueue();
+        Hear($"{Inserted(child, PlainJob.Kind)} priority[smallint]:-2 depends_on[jsonb]:'{{\"{Job}\": \"success\"}}'");
+        Hear(
+            $"table outbox.jobs: DELETE: id[uuid]:'{child}'",
+            $"table outbox.job_history: INSERT: id[uuid]:'{child}' state[text]:'cancelled' attempt[integer]:0 errors[jsonb]:'[{{\"type\": \"parent\"}}, {{\"type\": \"cancelled\"}}]'");
+        Assert.Equal(0, checker.Count(Promise.Graph));
+    }
+
     [Theory]
     [InlineData(0, "success", "completed", "completed", false)]
     [InlineData(1, "success", "completed", "dead", false)]
