@@ -17,8 +17,8 @@ internal static class GroupActors
         "finish A and die",
         Begin(async s =>
         {
-            await EndAsync(s, Held, HeldToken, "completed", "ended");
-            s.Note(() => Of(s).IsUntold = true);
+            if (await EndAsync(s, Held, HeldToken, "completed", "ended"))
+                s.Note(() => Of(s).IsUntold = true);
         }),
         Commit);
 
@@ -158,7 +158,7 @@ internal static class GroupActors
     private static async Task<List<(string Group, string Version)>> MissedAsync(Session s) =>
         [.. (await s.RunAsync("list_missed_groups", ("queue", "lane"))).Select(row => ((string)row[0], (string)row[1]))];
 
-    private static async Task EndAsync(Session s, Guid job, Guid token, string state, string word)
+    private static async Task<bool> EndAsync(Session s, Guid job, Guid token, string state, string word)
     {
         await s.UseKeyAsync();
         var lost = await s.RunAsync(
@@ -173,6 +173,7 @@ internal static class GroupActors
             ("limited", true));
         if (lost.Count == 0)
             s.Note(() => Of(s).Say(word, job));
+        return lost.Count == 0;
     }
 
     // As a worker does: it looks for what is new, and claims, in one transaction.
