@@ -63,13 +63,13 @@ $owner$;
 DO $grants$
 BEGIN
     -- Before the last migration there is nothing to grant on.
-    IF NOT EXISTS (SELECT FROM pg_attribute WHERE attrelid = to_regclass('outbox.queues') AND attname = 'groups_looked_at') THEN
+    IF to_regclass('outbox.related_jobs') IS NULL THEN
         RETURN;
     END IF;
 
     REVOKE ALL ON outbox.jobs, outbox.job_history, outbox.workers, outbox.queues, outbox.operations, outbox.schedules, outbox.schedule_ticks,
         outbox.job_waits, outbox.unsettled_jobs, outbox.alongside_jobs, outbox.job_groups, outbox.queue_holders, outbox.paused_kinds, outbox.migrations,
-        outbox.all_jobs
+        outbox.all_jobs, outbox.related_jobs
         FROM outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
     -- Which version is here: a process that migrates at its start asks, and finds nothing to do.
     GRANT SELECT ON outbox.migrations TO outbox_enqueue, outbox_worker, outbox_inspector, outbox_operator;
@@ -77,6 +77,7 @@ BEGIN
     -- What is read is what an insert returns, and whether an earlier try of a save got through.
     GRANT INSERT (id, kind, args, queue, priority, run_at, max_attempts, headers, traceparent, workflow_id, depends_on, job_group, unique_key, unique_rule)
         ON outbox.jobs TO outbox_enqueue;
+    GRANT INSERT, SELECT (run_at) ON outbox.related_jobs TO outbox_enqueue;
     GRANT SELECT (id, queue, run_at, workflow_id) ON outbox.jobs TO outbox_enqueue;
     -- How a job ended that the enqueuer waits for.
     GRANT SELECT (id, finished_at, kind, state, result, met_id) ON outbox.job_history TO outbox_enqueue;

@@ -3,8 +3,9 @@ using Microsoft.EntityFrameworkCore.ChangeTracking;
 
 namespace BackgroundJobs.Outbox.EntityFrameworkCore;
 
-// A job as a tracked row. Only ever inserted.
-internal sealed class JobRow
+// A job as a tracked row. Only ever inserted. An insert says every column that is mapped, null or not, and each costs: what few jobs have is mapped for
+// those alone (RelatedJobRow).
+internal class JobRow
 {
     public Guid Id { get; set; }
 
@@ -26,16 +27,6 @@ internal sealed class JobRow
 
     public string? TraceParent { get; set; }
 
-    public Guid? WorkflowId { get; set; }
-
-    public string? DependsOn { get; set; }
-
-    public string? JobGroup { get; set; }
-
-    public string? UniqueKey { get; set; }
-
-    public string? UniqueRule { get; set; }
-
     // Entry compares the whole row with its snapshot each time; nobody but us has it in hand, so there is nothing to find.
     public EntityEntry<JobRow> EntryIn(DbContext db)
     {
@@ -53,22 +44,26 @@ internal sealed class JobRow
         }
     }
 
-    public static JobRow Of(NewJob job, TimeProvider time) => new()
+    public static JobRow Of(NewJob job, TimeProvider time)
     {
-        Id = job.Id,
-        Kind = job.Kind,
-        Args = job.Args,
-        Queue = job.Queue,
-        Priority = job.StoredPriority,
+        var row = job is { WorkflowId: null, Group: null, UniqueKey: null } ? new JobRow() : new RelatedJobRow
+        {
+            WorkflowId = job.WorkflowId,
+            DependsOn = job.DependsOn,
+            JobGroup = job.Group,
+            UniqueKey = job.UniqueKey,
+            UniqueRule = job.UniqueRule,
+        };
+        row.Id = job.Id;
+        row.Kind = job.Kind;
+        row.Args = job.Args;
+        row.Queue = job.Queue;
+        row.Priority = job.StoredPriority;
         // A change tracker inserts values, not expressions, so a delay counts from this process's clock here.
-        RunAt = job.Delay is { } delay ? time.GetUtcNow().UtcDateTime + delay : job.RunAt,
-        MaxAttempts = job.MaxAttempts,
-        Headers = job.Headers,
-        TraceParent = job.TraceParent,
-        WorkflowId = job.WorkflowId,
-        DependsOn = job.DependsOn,
-        JobGroup = job.Group,
-        UniqueKey = job.UniqueKey,
-        UniqueRule = job.UniqueRule,
-    };
+        row.RunAt = job.Delay is { } delay ? time.GetUtcNow().UtcDateTime + delay : job.RunAt;
+        row.MaxAttempts = job.MaxAttempts;
+        row.Headers = job.Headers;
+        row.TraceParent = job.TraceParent;
+        return row;
+    }
 }

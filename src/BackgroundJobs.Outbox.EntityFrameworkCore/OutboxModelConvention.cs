@@ -14,9 +14,13 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
     public void ProcessModelInitialized(IConventionModelBuilder modelBuilder, IConventionContext<IConventionModelBuilder> context)
     {
         var model = (IMutableModel)modelBuilder.Metadata;
-        var jobs = Map(model, typeof(JobRow), "jobs", nameof(JobRow.Id));
-        jobs.FindProperty(nameof(JobRow.RunAt))!.ValueGenerated = ValueGenerated.OnAdd;
-        jobs.FindProperty(nameof(JobRow.Args))!.SetAfterSaveBehavior(PropertySaveBehavior.Throw);
+        foreach (var (type, table) in new[] { (typeof(JobRow), "jobs"), (typeof(RelatedJobRow), "related_jobs") })
+        {
+            var jobs = Map(model, type, table, nameof(JobRow.Id));
+            jobs.FindProperty(nameof(JobRow.RunAt))!.ValueGenerated = ValueGenerated.OnAdd;
+            jobs.FindProperty(nameof(JobRow.Args))!.SetAfterSaveBehavior(PropertySaveBehavior.Throw);
+        }
+
         // Their tables are names only: what is inserted goes to the procedures. EF Core sends commands in the order of these names, and after the end of
         // the running job no job can be added alongside it, and none of its steps saved.
         Call(
@@ -56,6 +60,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
     private IMutableEntityType Map(IMutableModel model, Type type, string table, params ReadOnlySpan<string> keys)
     {
         var entityType = model.AddEntityType(type);
+        entityType.BaseType = null;
         entityType.SetTableName(table);
         entityType.SetSchema(schema);
         entityType.SetIsTableExcludedFromMigrations(true);
@@ -66,7 +71,7 @@ internal sealed class OutboxModelConvention(string schema) : IModelInitializedCo
             property.SetColumnName(ColumnName(member.Name));
             property.SetColumnType(member.Name switch
             {
-                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(JobRow.DependsOn) or nameof(JobRow.UniqueRule) or nameof(JobCompletion.Result) or nameof(JobStep.Step) => "jsonb",
+                nameof(JobRow.Args) or nameof(JobRow.Headers) or nameof(RelatedJobRow.DependsOn) or nameof(RelatedJobRow.UniqueRule) or nameof(JobCompletion.Result) or nameof(JobStep.Step) => "jsonb",
                 _ when member.PropertyType == typeof(string) => "text",
                 _ when member.PropertyType == typeof(DateTime) || member.PropertyType == typeof(DateTime?) => "timestamp with time zone",
                 _ => null,

@@ -12,7 +12,8 @@ internal sealed class OutboxOptionsExtension(OutboxOptions options, bool notify)
 
     public bool Notify => notify;
 
-    public DbContextOptionsExtensionInfo Info => new ExtensionInfo(this);
+    // EF Core asks for it with every context.
+    public DbContextOptionsExtensionInfo Info => field ??= new ExtensionInfo(this);
 
     public void ApplyServices(IServiceCollection services)
     {

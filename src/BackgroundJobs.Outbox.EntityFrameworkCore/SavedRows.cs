@@ -18,7 +18,7 @@ internal static class SavedRows
             if (runAt is { } due && row.Priority > 0 && entry.State is EntityState.Added or EntityState.Unchanged
                 && (!oldest.TryGetValue(row.Queue, out var known) || runAt < known))
                 oldest[row.Queue] = DateTime.SpecifyKind(due, DateTimeKind.Utc);
-            if (row.UniqueKey is not null)
+            if (row is RelatedJobRow { UniqueKey: not null })
                 oldest[JobHint.Unsettled.Queue] = JobHint.Unsettled.RunAt;
             if (entry.State == EntityState.Unchanged)
                 entry.State = EntityState.Detached;
