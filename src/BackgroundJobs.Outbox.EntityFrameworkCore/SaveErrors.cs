@@ -19,19 +19,16 @@ internal static class SaveErrors
     {
         LeaseLostException.SqlState => LeaseLostException.Of(e.MessageText, e),
         InvalidJobException.SqlState => InvalidJobException.Of(e.MessageText, e.Hint, e),
-        PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.UndefinedFunction when IsOurs(e.MessageText) => Older(e, schema),
-        PostgresErrorCodes.UndefinedTable when e.MessageText.Contains($"\"{schema}.related_jobs\"", StringComparison.Ordinal) => Older(e, schema),
         PostgresErrorCodes.UndefinedTable or PostgresErrorCodes.InvalidSchemaName when e.MessageText.Contains($"\"{schema}", StringComparison.Ordinal) => new OutboxSchemaException(
-            $"This database has no outbox in schema '{schema}' ({e.MessageText}). Nothing was written. Run the Migrator against it, or connect to the database that has it.", e),
+            $"This database has no outbox in schema '{schema}', or one that is older than this version of BackgroundJobs.Outbox ({e.MessageText}). Nothing was written. Run the Migrator against it, or connect to the database that has it.", e),
+        PostgresErrorCodes.UndefinedColumn or PostgresErrorCodes.UndefinedFunction when IsOurs(e.MessageText) => new OutboxSchemaException(
+            $"The outbox in schema '{schema}' is older than this version of BackgroundJobs.Outbox ({e.MessageText}). Nothing was written. Run the Migrator against it.", e),
         PostgresErrorCodes.UniqueViolation when e.SchemaName == schema && e.ConstraintName == "jobs_pkey" => new DuplicateJobException(
             "A job with this id is in the outbox already: the same enqueue was saved twice, or an id was reused. This save wrote nothing; look the job up by its id to see whether the first one did.", e),
         PostgresErrorCodes.NotNullViolation when e.SchemaName == schema && e is { TableName: "jobs", ColumnName: "args" } => new OutboxException(
             "A late-bound job was added by an interceptor that ran after ours, so its arguments were not evaluated. Nothing was written. Call UseOutbox() after AddInterceptors(...).", e),
         _ => null,
     };
-
-    private static OutboxSchemaException Older(PostgresException e, string schema) => new(
-        $"The outbox in schema '{schema}' is older than this version of BackgroundJobs.Outbox ({e.MessageText}). Nothing was written. Run the Migrator against it.", e);
 
     private static bool IsOurs(string message) => Array.Exists(Ours, each => message.Contains(each, StringComparison.Ordinal));
 }
