@@ -22,7 +22,7 @@ internal static class Actors
         Begin(s => s.RunAsync("beat_worker", ("worker", A), ("running", 1), ("stuck", 0), ("stopping", false), ("queues", new[] { "default" }))),
         Commit);
 
-    public static readonly Actor FinishA = Finish("A", Held, HeldToken);
+    public static readonly Actor FinishA = Finish("A", (Held, HeldToken));
 
     // In the handler's own transaction; the effect is written before.
     public static readonly Actor CompleteA = new(
@@ -285,22 +285,22 @@ internal static class Actors
         SettleApart, EnqueueTwin, SettleUnique,
     ];
 
-    public static Actor Finish(string who, Guid job, Guid token) => new(
+    public static Actor Finish(string who, params (Guid Job, Guid Token)[] held) => new(
         $"finish {who}",
         Begin(async s =>
         {
             await s.UseKeyAsync();
             var lost = await s.RunAsync(
                 "finish_jobs",
-                ("ids", new[] { job }),
-                ("lease_tokens", new[] { token }),
-                ("states", new[] { "completed" }),
-                ("history", new short[] { 0 }),
-                ("errors", new string?[] { null }),
-                ("cursors", new string?[] { null }),
-                ("results", new string?[] { null }),
+                ("ids", Array.ConvertAll(held, each => each.Job)),
+                ("lease_tokens", Array.ConvertAll(held, each => each.Token)),
+                ("states", Array.ConvertAll(held, _ => "completed")),
+                ("history", new short[held.Length]),
+                ("errors", new string?[held.Length]),
+                ("cursors", new string?[held.Length]),
+                ("results", new string?[held.Length]),
                 ("limited", false));
-            if (lost.Count == 0)
+            foreach (var (job, _) in held.Where(each => !lost.Exists(row => each.Job.Equals(row[0]))))
                 s.Note(() => s.Situation.Ended(job));
         }),
         Commit);

@@ -81,7 +81,7 @@ internal sealed class GroupSituation(NpgsqlConnection connection, string order) 
             UPDATE outbox.jobs SET run_at = now() WHERE lease_token IS NULL AND run_at > now();
             UPDATE outbox.job_groups SET look_at = now(), paused_until = CASE WHEN paused_until IS NOT NULL THEN now() END WHERE state = 'later';
             """);
-        for (var round = 0; round < 8; round++)
+        for (var round = 0; round < 8 && await TextsAsync("SELECT id FROM outbox.jobs") is not []; round++)
         {
             foreach (var row in await closing.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE lease_token IS NOT NULL"))
                 await RunAsync(closing, GroupActors.Finish("any", (Guid)row[0], (Guid)row[1]));

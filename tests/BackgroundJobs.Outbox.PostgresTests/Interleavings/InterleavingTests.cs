@@ -127,7 +127,7 @@ public sealed class InterleavingTests(InterleavingTests.Stage stage, ITestOutput
 
         public async ValueTask InitializeAsync()
         {
-            Database = await ScratchDatabase.MigratedAsync();
+            Database = await ScratchDatabase.MigratedAsync(prepares: true);
             await Database.ExecuteAsync("SELECT outbox.maintain_history(1, interval '14 days'); CREATE TABLE effects (job_id uuid NOT NULL)");
         }
 

@@ -88,7 +88,7 @@ internal sealed class RoomSituation(NpgsqlConnection connection) : Situation(con
 
     public override async Task CheckAsync(Session closing)
     {
-        for (var round = 0; round < 6; round++)
+        for (var round = 0; round < 6 && await TextsAsync("SELECT id FROM outbox.jobs") is not []; round++)
         {
             await EmptyAsync("more run than may", "SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL HAVING count(*) > 3");
             await EmptyAsync("one runs that was not noted", "SELECT id FROM outbox.jobs WHERE lease_token IS NOT NULL AND id NOT IN (SELECT unnest(ids) FROM outbox.queue_holders)");

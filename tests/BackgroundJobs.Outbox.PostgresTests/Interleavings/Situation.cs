@@ -212,9 +212,9 @@ internal class Situation(NpgsqlConnection connection)
             await session.SqlAsync("SELECT released FROM outbox.settle_unique_jobs()");
             await RunAsync(Actors.ClaimB);
             var held = await session.SqlAsync("SELECT id, lease_token FROM outbox.jobs WHERE worker_id = 'bbbbbbbb-0000-4000-8000-000000000000'");
-            foreach (var row in held)
-                await RunAsync(Actors.Finish("B", (Guid)row[0], (Guid)row[1]));
             more = held.Count > 0;
+            if (more)
+                await RunAsync(Actors.Finish("B", [.. held.Select(row => ((Guid)row[0], (Guid)row[1]))]));
         }
 
         async Task RunAsync(Actor actor)
