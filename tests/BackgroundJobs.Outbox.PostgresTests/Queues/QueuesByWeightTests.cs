@@ -9,21 +9,17 @@ public sealed class QueuesByWeightTests
 {
     private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
 
-    // Fast: hundreds are claimed ahead. Slow: each is claimed when a slot is free.
+    // Fast: hundreds are claimed ahead; so fast that the claims keep up, as without jobs of a queue at hand there is no choice. Slow: each is
+    // claimed when a slot is free.
     [Theory]
-    [InlineData(0, 4000, 5000)]
+    [InlineData(1, 4000, 5000)]
     [InlineData(10, 400, 500)]
     public async Task Under_load_starts_are_in_the_proportion_of_the_weights(int milliseconds, int jobs, int counted)
     {
         await using var shop = await QueueShop.OpenAsync();
         foreach (var queue in new[] { "low", "middle", "high" })
             await shop.EnqueueAsync(queue, jobs);
-        await shop.StartAsync(w => w.QueuesByWeight(8, ("high", 6), ("middle", 3), ("low", 1)), async () =>
-        {
-            await Task.Yield();
-            if (milliseconds > 0)
-                await Task.Delay(TimeSpan.FromMilliseconds(milliseconds), TimeProvider.System, Cancellation);
-        });
+        await shop.StartAsync(w => w.QueuesByWeight(8, ("high", 6), ("middle", 3), ("low", 1)), () => Task.Delay(TimeSpan.FromMilliseconds(milliseconds), TimeProvider.System, Cancellation));
         await shop.DrainedAsync(60);
 
         var starts = shop.Starts;
