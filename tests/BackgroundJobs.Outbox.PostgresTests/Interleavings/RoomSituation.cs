@@ -88,13 +88,15 @@ internal sealed class RoomSituation(NpgsqlConnection connection) : Situation(con
 
     public override async Task CheckAsync(Session closing)
     {
-        for (var round = 0; round < 6 && await TextsAsync("SELECT id FROM outbox.jobs") is not []; round++)
+        for (var round = 0; round < 6; round++)
         {
             await EmptyAsync("more run than may", "SELECT count(*) FROM outbox.jobs WHERE lease_token IS NOT NULL HAVING count(*) > 3");
             await EmptyAsync("one runs that was not noted", "SELECT id FROM outbox.jobs WHERE lease_token IS NOT NULL AND id NOT IN (SELECT unnest(ids) FROM outbox.queue_holders)");
             await EmptyAsync(
                 "more are counted as ended than have",
                 "SELECT part FROM outbox.queue_holders WHERE jobs - ended < (SELECT count(*) FROM outbox.jobs WHERE id = ANY (ids) AND lease_token IS NOT NULL)");
+            if (await TextsAsync("SELECT id FROM outbox.jobs") is [])
+                break;
             await TextsAsync("DELETE FROM outbox.jobs WHERE lease_token IS NOT NULL");
             var inTurn = (await TextsAsync("SELECT outbox.takes_turns('lane')::text")) is ["true"];
             foreach (var step in (inTurn ? InTurnC : ClaimC).Steps)
