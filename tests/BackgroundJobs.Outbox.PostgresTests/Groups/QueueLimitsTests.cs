@@ -79,10 +79,15 @@ public sealed class QueueLimitsTests
         Assert.InRange(Densest(jobs.Select(each => each.Claim), 1000), 15, 20);
         Assert.InRange(Densest(large.Select(each => each.Claim), 1000), 6, 8);
 
-        // The rate counts claims. Handlers that start within a second less the longest time from a claim to its handler were claimed within a second.
-        var rest = 1000 - jobs.Max(each => each.Start - each.Claim);
-        Assert.InRange(Densest(jobs.Select(each => each.Start), rest), 0, 20);
-        Assert.InRange(Densest(large.Select(each => each.Start), rest), 0, 8);
+        // A rate takes starts for 20 ms later than their claims, at least (note_starts): the handlers may begin so much later, less 5 ms for the claim itself.
+        // Where one began later still, which is the machine's doing, what follows is for a stretch that is as much shorter.
+        var latest = jobs.Max(each => each.Start - each.Claim);
+        TestContext.Current.SendDiagnosticMessage($"A handler began {latest:N1} ms after its claim at the latest.");
+        var stretch = Math.Min(1000, 1015 - latest);
+        Assert.InRange(Densest(jobs.Select(each => each.Start), 1000), 15, int.MaxValue);
+        Assert.InRange(Densest(large.Select(each => each.Start), 1000), 6, int.MaxValue);
+        Assert.InRange(Densest(jobs.Select(each => each.Start), stretch), 0, 20);
+        Assert.InRange(Densest(large.Select(each => each.Start), stretch), 0, 8);
 
         // 40 of the large group, 8 in a second: not much slower either.
         Assert.InRange(jobs.Max(each => each.Start), 4000, 8000);
